@@ -1,0 +1,92 @@
+# Every target does its own set-up: Python >= 3.11 and make are enough to begin with.
+
+PYTHON ?= python3
+VENV := .venv
+BENCH_VENV := .venv-bench
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+BENCH_STAMP := $(BENCH_VENV)/.installed
+PIP := -m pip --quiet --disable-pip-version-check
+COVERED := src/remanence/policies/*,src/remanence/journal/*,src/remanence/record.py
+
+DEMO_ARGS ?=
+TEST_ARGS ?=
+BENCH_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check format bench lock clean
+
+help: ## List the targets
+	@echo 'Remanence: conversation memory that survives a Redis outage'
+	@echo
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo 'Options: PYTHON=python3.12  DEMO_ARGS="--outage freeze"  TEST_ARGS="-k breaker"  BENCH_ARGS=...'
+
+install: $(STAMP) ## Create .venv with the pinned development environment
+
+demo: $(STAMP) ## Kill a real Redis server under real conversations and compare what is lost
+	@$(BIN)/remanence demo --compare $(DEMO_ARGS)
+
+# Coverage starts before pytest, so that the import of a pytest plugin of ours is measured too; children add files of
+# their own, combined here. With TEST_ARGS a part of the tests runs, and the coverage bound says nothing.
+test: $(STAMP) ## Run the tests; policies, journal and record need 95 % branch coverage
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest $(TEST_ARGS)
+	@$(BIN)/coverage combine --quiet
+	@echo "== Branch coverage of everything: $$($(BIN)/coverage report --format=total) %"
+ifeq ($(strip $(TEST_ARGS)),)
+	@echo '== Branch coverage of policies, journal and record (at least 95 %)'
+	@$(BIN)/coverage report --include='$(COVERED)' --fail-under=95
+endif
+
+check: $(STAMP) ## Format, lint, types and the import rule, without changing anything
+	@echo '== Format'
+	@$(BIN)/ruff format --check --quiet . || { echo 'Not formatted: run `make format`.' >&2; exit 1; }
+	@echo '== Lint'
+	@$(BIN)/ruff check --quiet .
+	@echo '== Types (a minute the first time)'
+	@$(BIN)/mypy src tests $(wildcard benchmarks)
+	@echo '== Import rule'
+	@$(BIN)/python -m pytest --quiet tests/test_architecture.py
+
+format: $(STAMP) ## Format and apply the safe lint fixes
+	@$(BIN)/ruff check --quiet --fix-only .
+	@$(BIN)/ruff format --quiet .
+
+bench: $(BENCH_STAMP) ## Compare with the framework's own manager, in an environment of its own
+	@$(BENCH_VENV)/bin/python -m benchmarks $(BENCH_ARGS)
+
+# One lock per environment, for every platform and Python from 3.11 on (--universal keeps the markers).
+COMPILE := pip compile --quiet --upgrade --universal --python-version 3.11 --no-header --no-emit-index-url \
+	--no-emit-find-links --annotation-style=line
+
+lock: $(STAMP) ## Pin the newest versions again (requirements/*.txt), with uv
+	@$(BIN)/python $(PIP) install --upgrade --target build/uv uv
+	@build/uv/bin/uv $(COMPILE) --extra cli --extra telemetry --extra testing -o requirements/dev.txt pyproject.toml requirements/dev.in
+	@build/uv/bin/uv $(COMPILE) --extra arshai --extra server --extra telemetry -o requirements/bench.txt pyproject.toml requirements/bench.in
+
+clean: ## Remove the environments, caches and reports
+	rm -rf $(VENV) $(BENCH_VENV) .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist htmlcov reports remanence-report.html
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+# $(call environment,folder,lock): an environment with what the lock pins, and this package in place. It is not emptied
+# first, so that a changed pin costs seconds; `make clean` is for a fresh start or another PYTHON.
+# --no-build-isolation: the build backend is pinned in the lock as well.
+define environment
+@command -v $(PYTHON) >/dev/null 2>&1 || \
+	{ echo 'No $(PYTHON) here: install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3.12' >&2; exit 1; }
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	{ echo "$(PYTHON) is no Python 3.11 or newer ($$($(PYTHON) --version 2>/dev/null || echo it does not run)): name one that is: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+@echo '== Installing the pinned environment into $(1) (about half a minute, once)'
+@$(PYTHON) -m venv $(1)
+@$(1)/bin/python $(PIP) install -r $(2)
+@$(1)/bin/python $(PIP) install --no-deps --no-build-isolation -e .
+@touch $@
+endef
+
+$(STAMP): requirements/dev.txt pyproject.toml
+	$(call environment,$(VENV),requirements/dev.txt)
+
+$(BENCH_STAMP): requirements/bench.txt pyproject.toml
+	$(call environment,$(BENCH_VENV),requirements/bench.txt)

@@ -1,0 +1,29 @@
+"""The command line: `remanence <command>`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from remanence.cli import demo
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: The words after the program's name; None takes them from the process.
+
+    Returns:
+        The exit status; each command's help says what it means.
+    """
+    parser = argparse.ArgumentParser(
+        prog="remanence", description="Keeps an AI agent's conversation memory available while Redis comes and goes."
+    )
+    commands = parser.add_subparsers(title="commands", metavar="<command>", required=True)
+    demo.add_to(commands)
+    options = parser.parse_args(arguments)
+    status: int = options.run(options)
+    return status

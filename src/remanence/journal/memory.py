@@ -1,0 +1,311 @@
+"""The journal in this process's memory: as safe as the process."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from remanence.errors import JournalFullError, ManagerClosedError
+from remanence.journal.entry import Entry, Identity, KeptValue, fold
+
+__all__ = ["JournalCounts", "MemoryJournal"]
+
+
+@dataclass(frozen=True, slots=True)
+class JournalCounts:
+    """What a journal holds.
+
+    Attributes:
+        entries: Pending writes, stuck ones included.
+        stuck: Stuck ones.
+        size: Bytes of the records, of those that wait to be kept as copies too.
+        oldest: Epoch seconds at which the oldest entry came, None without any.
+        kept: Values that wait to be kept as copies.
+    """
+
+    entries: int
+    stuck: int
+    size: int
+    oldest: float | None
+    kept: int
+
+
+class MemoryJournal:
+    """Pending writes, one a key, oldest first; thread-safe, no I/O.
+
+    One drainer at a time holds the *lease*; what a drainer whose lease ran out still reports changes nothing.
+
+    Args:
+        max_entries: Entries to hold.
+        max_bytes: Bytes of their records to hold.
+    """
+
+    def __init__(self, *, max_entries: int, max_bytes: int) -> None:
+        self.max_entries = max_entries
+        self.max_bytes = max_bytes
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything, with a fresh lock; for a child process after fork, whose parent keeps the entries."""
+        self._lock = threading.Lock()
+        self._entries: OrderedDict[str, Entry] = OrderedDict()
+        self._kept: list[KeptValue] = []
+        self._stuck = 0
+        self._size = 0
+        self._in_flight: dict[str, int] = {}
+        self._epoch = 0
+        self._sealed = False
+        self._lease_until = 0.0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is nothing to bring home."""
+        return not self._kept and len(self._entries) == self._stuck
+
+    def get(self, key: str) -> Entry | None:
+        """Return the pending write of a key."""
+        if not self._entries:
+            return None
+        with self._lock:
+            return self._entries.get(key)
+
+    def record(self, key: str, build: Callable[[Entry | None], Entry | None]) -> Entry | None:
+        """Add the entry that `build` makes of the pending one; return what is pending now.
+
+        Args:
+            key: Whose.
+            build: Gets the pending entry or None; gives the new one, or None to change nothing. Must be pure.
+
+        Raises:
+            JournalFullError: Nothing was changed.
+            ManagerClosedError: After `seal`.
+        """
+        with self._lock:
+            if self._sealed:
+                raise ManagerClosedError
+            pending = self._entries.get(key)
+            later = build(pending)
+            if later is None:
+                return pending
+            lost = None
+            if pending is not None:
+                later, lost = fold(pending, later)
+            self._check_room(pending, later, lost)
+            self._put(pending, later)
+            if lost is not None:
+                self._keep(lost)
+            return later
+
+    def seal(self) -> None:
+        """Accept nothing more: from here on nobody would bring it home."""
+        with self._lock:
+            self._sealed = True
+
+    def supersede(self, key: str, sequence: int, again: Callable[[], Entry], now: float) -> None:
+        """Reconcile the pending entry with a value that a call of this process has just committed past it.
+
+        Args:
+            key: Whose.
+            sequence: The committed call's.
+            again: Gives an entry that would write the committed value once more, over itself.
+            now: Monotonic seconds.
+        """
+        with self._lock:
+            pending = self._entries.get(key)
+            if pending is None:
+                return
+            committed = again()
+            if pending.sequence > sequence:
+                if not pending.conditional:
+                    self._entries[key] = replace(pending, base=committed.version, base_until=None)
+                return
+            if pending.conditional or committed.conditional:
+                self._keep(KeptValue(key, pending.raw))
+            if key in self._in_flight or pending.not_before > now:
+                # An attempt for it may be applied late, even over what is written next, and no guard can tell
+                # "nothing" from "nothing again": the committed value stays pending until that attempt is over.
+                sent = _with(pending.sent, pending.version)
+                self._put(pending, replace(committed, sent=sent, not_before=pending.not_before))
+            else:
+                self._drop(pending)
+
+    def lease(self, now: float, seconds: float) -> int | None:
+        """Return the epoch of a lease to drain for `seconds`, None while another drainer holds it."""
+        with self._lock:
+            if now < self._lease_until:
+                return None
+            self._epoch += 1
+            self._lease_until = now + seconds
+            return self._epoch
+
+    def release(self, epoch: int) -> None:
+        """Give the lease back: no attempt of its holder is under way any more."""
+        with self._lock:
+            self._in_flight = {key: by for key, by in self._in_flight.items() if by != epoch}
+            if epoch == self._epoch:
+                self._lease_until = 0.0
+
+    def due(self, now: float, limit: int) -> list[Entry]:
+        """Return the oldest entries that may be replayed by now (monotonic)."""
+        with self._lock:
+            found: list[Entry] = []
+            for entry in self._entries.values():
+                if not entry.stuck and entry.not_before <= now:
+                    found.append(entry)
+                    if len(found) >= limit:
+                        break
+            return found
+
+    def next_due(self) -> float | None:
+        """Return the earliest `not_before` of what waits, None when nothing does."""
+        with self._lock:
+            return min((entry.not_before for entry in self._entries.values() if not entry.stuck), default=None)
+
+    def mark_sent(self, epoch: int, entries: Sequence[Entry]) -> list[Entry]:
+        """Note that the entries' values are about to be sent; return those that are still the same."""
+        with self._lock:
+            marked: list[Entry] = []
+            for entry in entries:
+                if epoch == self._epoch and self._entries.get(entry.key) is entry:
+                    again = entry.with_sent(_with(entry.sent, entry.version))
+                    self._entries[entry.key] = again
+                    self._in_flight[entry.key] = epoch
+                    marked.append(again)
+            return marked
+
+    def unmark_sent(self, entries: Sequence[Entry], marked: Sequence[Entry]) -> None:
+        """Take `mark_sent` back for a chunk that never left: else a long outage would make the guards long.
+
+        Args:
+            entries: As they were before.
+            marked: As `mark_sent` gave them.
+        """
+        before = {entry.key: entry for entry in entries}
+        with self._lock:
+            for entry in marked:
+                if self._entries.get(entry.key) is entry:
+                    self._entries[entry.key] = before[entry.key]
+
+    def settle(
+        self, epoch: int, entry: Entry, written: str | None, server: Identity | None, until: float | None
+    ) -> bool:
+        """Remove an entry whose matter is settled, unless a later write has been folded in meanwhile.
+
+        Args:
+            epoch: The drainer's.
+            entry: As it was sent.
+            written: Digest of what the store holds now because of it, which is what a later write folded in meanwhile
+                was made over; None when that one must meet the store by itself.
+            server: The store's identity.
+            until: Epoch seconds until which the written value lives, None for unknown.
+
+        Returns:
+            Whether the drainer's word still counted.
+        """
+        with self._lock:
+            pending = self._entries.get(entry.key)
+            if epoch != self._epoch or pending is None:
+                return False
+            if pending.sequence == entry.sequence and pending.not_before <= entry.not_before:
+                self._drop(pending)
+            elif written is not None:
+                self._entries[entry.key] = replace(pending, base=written, base_until=until, server=server)
+            return True
+
+    def postpone(self, entries: Sequence[Entry], not_before: float) -> None:
+        """Leave entries for later (monotonic), whoever asks for it: waiting is always safe."""
+        with self._lock:
+            for entry in entries:
+                pending = self._entries.get(entry.key)
+                if pending is not None and pending.not_before < not_before:
+                    self._entries[entry.key] = replace(pending, not_before=not_before)
+
+    def set_aside(self, epoch: int, entry: Entry, error: str) -> bool:
+        """Mark an entry as stuck, unless it has changed."""
+        with self._lock:
+            pending = self._entries.get(entry.key)
+            if epoch != self._epoch or pending is None or pending.sequence != entry.sequence or pending.stuck:
+                return False
+            self._entries[entry.key] = replace(pending, stuck=error)
+            self._stuck += 1
+            return True
+
+    def kept(self) -> list[KeptValue]:
+        """Return the values that wait to be kept as conflict copies."""
+        with self._lock:
+            return list(self._kept)
+
+    def forget_kept(self, value: KeptValue) -> None:
+        """Remove a value that the store has as a copy now."""
+        with self._lock:
+            if value in self._kept:
+                self._kept.remove(value)
+                self._size -= value.size
+
+    def forget_kept_of(self, key: str) -> None:
+        """Remove what waits to be kept for a memory that was deleted on purpose."""
+        if not self._kept:
+            return
+        with self._lock:
+            self._size -= sum(value.size for value in self._kept if value.key == key)
+            self._kept = [value for value in self._kept if value.key != key]
+
+    def retry_stuck(self) -> None:
+        """Give every entry that was set aside another chance."""
+        with self._lock:
+            if self._stuck:
+                self._entries.update({e.key: replace(e, stuck="") for e in self._entries.values() if e.stuck})
+                self._stuck = 0
+
+    def entries(self) -> list[Entry]:
+        """Return everything that is pending, oldest first."""
+        with self._lock:
+            return list(self._entries.values())
+
+    def counts(self) -> JournalCounts:
+        """Return what is held."""
+        with self._lock:
+            oldest = next(iter(self._entries.values()), None)
+            return JournalCounts(
+                entries=len(self._entries),
+                stuck=self._stuck,
+                size=self._size,
+                oldest=None if oldest is None else oldest.journaled_at,
+                kept=len(self._kept),
+            )
+
+    def _check_room(self, pending: Entry | None, later: Entry, lost: KeptValue | None) -> None:
+        if pending is None and len(self._entries) >= self.max_entries:
+            limit = f"{self.max_entries} entries"
+            raise JournalFullError(limit)
+        more = later.size - (pending.size if pending else 0) + (lost.size if lost else 0)
+        if more > 0 and self._size + more > self.max_bytes:
+            limit = f"{self.max_bytes} bytes"
+            raise JournalFullError(limit)
+
+    def _put(self, pending: Entry | None, later: Entry) -> None:
+        if pending is not None:
+            self._size -= pending.size
+            # A write that folds into a stuck entry gets a new chance.
+            self._stuck -= bool(pending.stuck)
+            self._stuck += bool(later.stuck)
+        self._entries[later.key] = later
+        self._size += later.size
+
+    def _drop(self, pending: Entry) -> None:
+        del self._entries[pending.key]
+        self._size -= pending.size
+        self._stuck -= bool(pending.stuck)
+
+    def _keep(self, value: KeptValue) -> None:
+        self._kept.append(value)
+        self._size += value.size
+
+
+def _with(sent: tuple[str, ...], version: str) -> tuple[str, ...]:
+    return sent if version in sent else (*sent, version)

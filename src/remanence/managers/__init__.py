@@ -1,0 +1,1 @@
+"""The managers, and the adapter for those of others."""

@@ -1,0 +1,245 @@
+"""The operations' backend on Redis: yields redis-py calls, `("method", *args)`, and `Pipeline`s of commands."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis.exceptions import NoScriptError, RedisError
+
+from remanence.clock import Clock
+from remanence.errors import CorruptRecordError, LateWriteError
+from remanence.flow import Call, Flow, KeptCopy, WriteItem
+from remanence.interface import ConversationMemoryType
+from remanence.managers.redis_connection import ATTEMPT
+from remanence.managers.redis_protocol import GUARDED_WRITE, GUARDED_WRITE_SHA, ServerTime, arguments, parse
+from remanence.record import decode, digest, split_key
+from remanence.results import Conflict
+
+__all__ = ["Pipeline", "RedisBackend"]
+
+_log = logging.getLogger("remanence")
+
+CONFLICT_PREFIX = "remanence-conflict"
+INDEX_PREFIX = "remanence-conflicts"
+_DELETION = b'{"data": null, "deleted": true}'
+_SCAN_COUNT = 1_000
+_TYPES = frozenset(ConversationMemoryType)
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """Commands to send in one go; the result is a list of replies and exceptions."""
+
+    commands: Sequence[tuple[Any, ...]]
+
+
+class RedisBackend:
+    """See `operate.Backend`.
+
+    Args:
+        prefix: Prefix of the memories' keys.
+        max_memory_bytes: Limit of an encoded record.
+        clock: Must be the machine's for connections that are ours: sockets know no other time.
+    """
+
+    def __init__(self, *, prefix: str, max_memory_bytes: int, clock: Clock) -> None:
+        self.prefix = prefix
+        self.max_memory_bytes = max_memory_bytes
+        self.clock = clock
+        self.server_time = ServerTime()
+        # Managers with other prefixes in the same database have copies of their own.
+        own = "" if prefix == "memory" else f"-{prefix}"
+        self._copies, self._index = f"{CONFLICT_PREFIX}{own}", f"{INDEX_PREFIX}{own}"
+
+    def read(self, call: Call, key: str) -> Flow:  # noqa: ARG002 - one shape for all backends
+        """Give the stored bytes, None for nothing."""
+        return _bytes_or_none((yield ("get", key)))
+
+    def put(self, call: Call, key: str, raw: bytes, ttl: float | None) -> Flow:  # noqa: ARG002
+        """Write as the reference does."""
+        if ttl is None:
+            yield ("set", key, raw)
+        elif ttl == int(ttl):
+            yield ("setex", key, int(ttl), raw)
+        else:
+            yield ("psetex", key, max(1, int(ttl * 1000)), raw)
+
+    def discard(self, call: Call, key: str) -> Flow:  # noqa: ARG002
+        """Delete as the reference does."""
+        return bool((yield ("delete", key)))
+
+    def write(self, call: Call, item: WriteItem) -> Flow:
+        """Write or delete by the guarded script."""
+        # One generator rather than three: this is on the path of every write.
+        monotonic, server_time, late = self.clock.monotonic, self.server_time, False
+        while True:
+            if not server_time.known:
+                yield from self._learn_time()
+            args = arguments(item.key, item.raw, item.ttl, self._not_after(call), item.guard)
+            begin = monotonic()
+            try:
+                reply = yield ("execute_command", "EVALSHA", GUARDED_WRITE_SHA, *args)
+            except NoScriptError:
+                begin = monotonic()
+                reply = yield ("execute_command", "EVAL", GUARDED_WRITE, *args)
+            if type(reply) is int and reply > 1:
+                server_time.observe(reply, begin, monotonic())
+                return None
+            try:
+                return self._settle(reply, begin)
+            except LateWriteError:
+                # Refused for certain. The reply told the server's time, so a wrong estimate is put right; a late call
+                # is late again.
+                if late:
+                    raise
+                late = True
+
+    def _settle(self, reply: Any, begin: float) -> bytes | None:
+        try:
+            server, held = parse(reply)
+        except LateWriteError as late:
+            self.server_time.observe(late.server_time, begin, self.clock.monotonic())
+            raise
+        if server > 1:
+            self.server_time.observe(server, begin, self.clock.monotonic())
+        return b"" if server == 0 else held
+
+    def _learn_time(self) -> Flow:
+        begin = self.clock.monotonic()
+        seconds, micros = yield ("time",)
+        self.server_time.observe(seconds * 1_000_000 + micros, begin, self.clock.monotonic())
+
+    def _not_after(self, call: Call) -> int:
+        """Return the server's time at which the attempt is given up here."""
+        attempt = ATTEMPT.get()
+        deadline = attempt.deadline if attempt is not None else call.deadline
+        return self.server_time.at(deadline if deadline is not None else self.clock.monotonic() + 1.0)
+
+    def read_many(self, call: Call, keys: Sequence[str]) -> Flow:  # noqa: ARG002
+        """Read by a pipeline of GETs, which a cluster can split."""
+        replies = yield Pipeline([("GET", key) for key in keys])
+        return [reply if isinstance(reply, Exception) else _bytes_or_none(reply) for reply in replies]
+
+    def write_many(self, call: Call, items: Sequence[WriteItem]) -> Flow:
+        """Write by a pipeline; the first command brings the script along, so no other can miss it."""
+        if not items:
+            return []
+        if not self.server_time.known:
+            yield from self._learn_time()
+        not_after = self._not_after(call)
+        commands: list[tuple[Any, ...]] = [
+            ("EVALSHA", GUARDED_WRITE_SHA, *arguments(item.key, item.raw, item.ttl, not_after, item.guard))
+            for item in items
+        ]
+        commands[0] = ("EVAL", GUARDED_WRITE, *commands[0][2:])
+        begin = self.clock.monotonic()
+        replies = yield Pipeline(commands)
+        missed = [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if missed:  # the first was refused before its script was looked at, for want of a permission on its key
+            replies = list(replies)
+            again = yield Pipeline([("EVAL", GUARDED_WRITE, *commands[place][2:]) for place in missed])
+            for place, reply in zip(missed, again, strict=True):
+                replies[place] = reply
+        return [self._settle_item(reply, begin) for reply in replies]
+
+    def _settle_item(self, reply: Any, begin: float) -> bytes | Exception | None:
+        if isinstance(reply, Exception):
+            return reply
+        if type(reply) is int and reply > 1:
+            return None
+        try:
+            return self._settle(reply, begin)
+        except Exception as error:  # noqa: BLE001 - a batch settles per item
+            return error
+
+    def keep(self, call: Call, copies: Sequence[KeptCopy]) -> Flow:  # noqa: ARG002
+        """Write the copies, each under a key of its own, and the index by which a delete finds them."""
+        commands: list[tuple[Any, ...]] = []
+        for copy in copies:
+            body = copy.key.removeprefix(f"{self.prefix}:")
+            raw = copy.raw if copy.raw is not None else _DELETION
+            index, name, ttl = f"{self._index}:{body}", digest(raw), max(1, int(copy.ttl))
+            commands += [
+                ("SADD", index, name),
+                ("EXPIRE", index, ttl),
+                ("SET", f"{self._copies}:{body}:{name}", raw, "EX", ttl),
+            ]
+        replies = yield Pipeline(commands)
+        return [
+            next((reply for reply in replies[i : i + 3] if isinstance(reply, Exception)), None)
+            for i in range(0, len(replies), 3)
+        ]
+
+    def kept(self, call: Call, cursor: int) -> Flow:  # noqa: ARG002
+        """Scan for a page of copies: the whole keyspace would outlast any deadline."""
+        following, found = yield ("scan", cursor, f"{_escaped(self._copies)}:*", _SCAN_COUNT)
+        keys = [_text(key) for key in found]
+        raws = (yield Pipeline([("GET", key) for key in keys])) if keys else []
+        conflicts = [_conflict(self._copies, key, raw) for key, raw in zip(keys, raws, strict=True)]
+        readable = [conflict for conflict in conflicts if conflict is not None]
+        if len(readable) < len(keys):
+            _log.warning("%d key(s) named like conflict copies cannot be read as such.", len(keys) - len(readable))
+        return readable, int(following)
+
+    def drop_kept(self, call: Call, *keys: str) -> Flow:  # noqa: ARG002
+        """Delete the copies that the indexes name."""
+        bodies = [key.removeprefix(f"{self.prefix}:") for key in keys]
+        replies = yield Pipeline([("SMEMBERS", f"{self._index}:{body}") for body in bodies])
+        deletions = [
+            ("DEL", name)
+            for body, names in zip(bodies, replies, strict=True)
+            if names and not isinstance(names, Exception)
+            for name in (*(f"{self._copies}:{body}:{_text(name)}" for name in names), f"{self._index}:{body}")
+        ]
+        if deletions:
+            yield Pipeline(deletions)
+        return {key: reply for key, reply in zip(keys, replies, strict=True) if isinstance(reply, Exception)}
+
+    def identify(self, call: Call) -> Flow:  # noqa: ARG002
+        """Give run id and evictions; None where INFO is not permitted."""
+        try:
+            server = yield ("info", "server")
+            stats = yield ("info", "stats")
+        except RedisError:
+            return None
+        try:
+            return (str(server["run_id"]), int(stats["evicted_keys"]))
+        except (KeyError, TypeError, ValueError):
+            return None
+
+
+def _bytes_or_none(reply: Any) -> bytes | None:
+    """A client with decode_responses gives str."""
+    return reply.encode() if isinstance(reply, str) else reply
+
+
+def _escaped(text: str) -> str:
+    """Take the pattern's meaning from its characters."""
+    return re.sub(r"([*?\[\]^\\])", r"\\\1", text)
+
+
+def _text(reply: Any) -> str:
+    return reply.decode(errors="surrogateescape") if isinstance(reply, bytes) else str(reply)
+
+
+def _conflict(copies: str, key: str, raw: Any) -> Conflict | None:
+    held = _bytes_or_none(raw) if not isinstance(raw, Exception) else None
+    memory_type, body = split_key(copies, key)
+    if held is None or memory_type not in _TYPES:
+        return None
+    conversation_id, _, name = body.rpartition(":")
+    try:
+        record = None if held == _DELETION else decode(held, key)
+    except CorruptRecordError:
+        return None
+    return Conflict(
+        conversation_id=conversation_id,
+        memory_type=ConversationMemoryType(memory_type),
+        text=None if record is None else record.text,
+        digest=name,
+        last_update=None if record is None else record.last_update,
+    )

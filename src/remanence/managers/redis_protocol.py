@@ -1,0 +1,109 @@
+"""What we ask of Redis: one small script that writes or deletes only while that is still wanted, and its time.
+
+The script refuses once the server's clock has passed the call's *not-after*: an attempt that its caller has given up
+may otherwise be applied seconds later, over a newer value (the kernel goes on delivering it). It compares what is
+stored by digest, so nothing is ever re-encoded in Lua, whose cjson would change a record.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha1
+from typing import Any, Final
+
+from remanence.errors import LateWriteError, RemanenceError
+
+__all__ = ["GUARDED_WRITE", "GUARDED_WRITE_SHA", "ServerTime", "arguments", "parse"]
+
+GUARDED_WRITE: Final = """
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+if now > tonumber(ARGV[3]) then return -now end
+if ARGV[4] then
+  local held = redis.call('GET', KEYS[1])
+  local state = held and redis.sha1hex(held) or ''
+  local allowed = false
+  for i = 4, #ARGV do allowed = allowed or ARGV[i] == state end
+  if not allowed then return held or '' end
+end
+if ARGV[2] == 'DEL' then
+  if redis.call('DEL', KEYS[1]) == 0 then return 0 end
+elseif ARGV[2] == '' then
+  redis.call('SET', KEYS[1], ARGV[1])
+else
+  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+end
+return now
+"""
+"""KEYS: the memory. ARGV: value; TTL in ms, '' for ever or 'DEL'; not-after in µs; the digests that may be replaced,
+'' for absent (none of them: anything). Returns the server's time in µs when done, 0 when there was nothing to delete,
+its negative when too late, and what is held ('' for nothing) when that is not one of the digests."""
+
+GUARDED_WRITE_SHA: Final = sha1(GUARDED_WRITE.encode(), usedforsecurity=False).hexdigest()
+
+
+def arguments(
+    key: str, raw: bytes | None, ttl: float | None, not_after: int, guard: tuple[str, ...] | None
+) -> tuple[Any, ...]:
+    """Return the script's keys and arguments; `raw` None deletes."""
+    mode: str | int = "DEL" if raw is None else "" if ttl is None else max(1, int(ttl * 1000))
+    return (1, key, raw or b"", mode, not_after, *(guard or ()))
+
+
+def parse(reply: Any) -> tuple[int, bytes | None]:
+    """Return the server's time, 0 when there was nothing to delete, and what is held where the guard refused.
+
+    Raises:
+        LateWriteError: The server refused the write as too late.
+        RemanenceError: The reply is not the script's.
+    """
+    if isinstance(reply, int):
+        if reply >= 0:
+            return reply, None
+        raise LateWriteError(-reply)
+    if isinstance(reply, str):
+        return 1, reply.encode()
+    if isinstance(reply, bytes):
+        return 1, reply
+    message = (
+        f"the server answered the guarded write with {type(reply).__name__}. Whether it was written is unknown; is "
+        "a proxy or a mock without scripts in between?"
+    )
+    raise RemanenceError(message)
+
+
+class ServerTime:
+    """The server's clock as seen from here: an interval that holds (server's time - our monotonic time), in µs.
+
+    A reply that was sent for at `begin` and came at `end` and says `server` proves the offset to be within
+    [server - end, server - begin]. Successive replies narrow it; one that contradicts (a clock was set, another server
+    answers) replaces it. The lower end is what a not-after is made of: too early is refused and repeated, too late
+    could let an abandoned write through.
+    """
+
+    __slots__ = ("_interval",)
+
+    def __init__(self) -> None:
+        # One attribute, replaced whole: threads may observe at the same time.
+        self._interval: tuple[float, float] | None = None
+
+    @property
+    def known(self) -> bool:
+        """Whether there was a reply since the last `forget`."""
+        return self._interval is not None
+
+    def observe(self, server: int, begin: float, end: float) -> None:
+        """Learn from a reply: the server's µs, and our monotonic seconds before and after."""
+        low, high = server - end * 1e6, server - begin * 1e6
+        held = self._interval
+        if held is not None and low <= held[1] and high >= held[0]:
+            low, high = max(low, held[0]), min(high, held[1])
+        self._interval = (low, high)
+
+    def forget(self) -> None:
+        """Unlearn: the next connection may lead to another server."""
+        self._interval = None
+
+    def at(self, monotonic: float) -> int:
+        """Return the server's µs at our `monotonic` seconds, or a little before."""
+        held = self._interval
+        return int((held[0] if held else 0.0) + monotonic * 1e6)

@@ -1,0 +1,1 @@
+"""The decorators, one a file, each with its pure machine beside it."""

@@ -1,0 +1,207 @@
+"""Writes through the fallback: to the store, else into the journal."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+from remanence.classify import is_outage
+from remanence.errors import JournalError, ManagerClosedError, VersionConflictError
+from remanence.events import WriteJournaled, WriteRefused
+from remanence.flow import PROCEED, Call, Flow
+from remanence.journal.entry import BLIND, Entry
+from remanence.policies.fallback_entries import Entries
+from remanence.policies.fallback_state import FallbackState, attempt
+from remanence.policies.knowledge import Copy, View
+from remanence.record import ABSENT
+from remanence.results import Receipt
+
+__all__ = ["Writes"]
+
+_PENDING = "pending"
+_UNSETTLED = "unsettled"
+_UNSEEN = "unseen"
+
+
+class Writes:
+    """The flows of writes."""
+
+    def __init__(self, state: FallbackState) -> None:
+        self._state = state
+        self._journal = state.journal
+        self._knowledge = state.knowledge
+        self._context = state.context
+        self._entries = Entries(state)
+
+    def one(self, call: Call) -> Flow:
+        """Return the flow around a store, an update or a delete."""
+        view, reason = self._enter(call)
+        if reason:
+            return self._to_journal(call, view, reason)
+        conditional = call.guard is not None
+        self._guard(call, view)
+        failure: Exception | None = None
+        receipt: Any = None
+        try:
+            receipt = yield PROCEED
+        except Exception as error:  # noqa: BLE001 - classified below
+            failure = error
+        except BaseException:
+            self._given_up(call)
+            raise
+        if failure is not None:
+            # Outside the except block: an error of ours must not carry the store's own text along as its context.
+            if isinstance(failure, VersionConflictError):
+                return self._conflicting(call, view, failure, conditional=conditional)
+            return self._failed(call, view, failure, conditional=conditional)
+        self._committed(call, receipt, conditional=conditional)
+        if self._state.is_unidentified:
+            yield from self._state.identify((call.key,))
+        return receipt
+
+    def many(self, call: Call) -> Flow:
+        """Return the flow around a batch of stores or of deletes."""
+        results: list[Any] = [None] * len(call.items)
+        views: dict[int, View] = {}
+        for place, item in enumerate(call.items):
+            view, reason = self._enter(item)
+            if reason:
+                results[place] = attempt(self._to_journal, item, view, reason)
+            else:
+                self._guard(item, view)
+                views[place] = view
+        try:
+            answers = yield from self._state.run_items(call, list(views))
+        except BaseException:
+            for place in views:
+                self._hand_down(call, call.items[place])
+                self._given_up(call.items[place])
+            raise
+        for (place, view), answer in zip(views.items(), answers, strict=True):
+            results[place] = self._settle_item(call, call.items[place], view, answer)
+        if any(isinstance(answer, Receipt) for answer in answers):
+            yield from self._state.identify([call.items[place].key for place in views])
+        return results
+
+    def _settle_item(self, call: Call, item: Call, view: View, answer: Any) -> Any:
+        if not isinstance(answer, Exception):
+            self._committed(item, answer, conditional=False)
+            return answer
+        self._hand_down(call, item)
+        if isinstance(answer, VersionConflictError):
+            return attempt(self._conflicting, item, view, answer)
+        return attempt(self._failed, item, view, answer)
+
+    def _hand_down(self, call: Call, item: Call) -> None:
+        item.unsettled_until = max(item.unsettled_until, call.unsettled_until)
+        item.attempts = max(item.attempts, call.attempts)
+
+    def _enter(self, call: Call) -> tuple[View, str]:
+        """Give the call its place in the order; return what is known, and why the store is not asked, if so."""
+        call.sequence = self._knowledge.number()
+        # First the journal: what it no longer holds is known by then.
+        pending = self._journal.get(call.key)
+        view = self._knowledge.view(call.key)
+        if pending is not None:
+            return view, _PENDING
+        return view, _UNSETTLED if view.unsettled_until else ""
+
+    def _guard(self, call: Call, view: View) -> None:
+        """Make a write after a degraded read conditional on what that answered; spare an update its read."""
+        call.over = () if view.base is BLIND else (view.base,)
+        if view.marked and call.guard is None:
+            base = ABSENT if view.mark_base is BLIND else view.mark_base
+            call.guard = (base, *view.own_before(call.sequence))
+        if call.operation == "update" and call.known is None and view.copy is not None and not self._is_foreign:
+            call.known = view.copy.raw
+
+    @property
+    def _is_foreign(self) -> bool:
+        return self._context.canonical is not None
+
+    def _committed(self, call: Call, receipt: Receipt, *, conditional: bool) -> None:
+        if receipt.outcome == "missing" and call.operation == "update":
+            # Nothing was written: it told what a read would have told.
+            self._knowledge.learn_read(call.key, None, call.sequence)
+            return
+        until = None if call.ttl is None else self._context.clock.time() + call.ttl
+        self._knowledge.learn_write(call.key, receipt.raw, call.sequence, until, conditional=conditional)
+        if len(self._journal):
+            again = self._entries.again
+            now = self._context.clock.monotonic()
+            self._journal.supersede(
+                call.key, call.sequence, lambda: again(call, receipt.raw, until, conditional=conditional), now
+            )
+        if call.operation == "delete":
+            self._journal.forget_kept_of(call.key)
+
+    def _conflicting(
+        self, call: Call, view: View, error: VersionConflictError, *, conditional: bool = False
+    ) -> Receipt:
+        if conditional or not (view.marked or call.unsettled_until):
+            self._knowledge.learn_conflict(call.key, error.current)
+            self._given_up(call)
+            raise error
+        # The store holds what this process has not seen: the rules of the replay decide, and nothing is lost.
+        call.guard = None
+        return self._to_journal(call, view, _UNSEEN)
+
+    def _failed(self, call: Call, view: View, error: Exception, *, conditional: bool = False) -> Receipt:
+        if not is_outage(error):
+            self._given_up(call)
+            raise error
+        self._state.note_outage(error)
+        if not conditional:
+            call.guard = None
+        return self._to_journal(call, view, type(error).__name__)
+
+    def _abandoned(self, call: Call) -> None:
+        """Remember an attempt that may still be applied, whatever becomes of the call."""
+        if call.unsettled_until:
+            self._knowledge.unsettle(call.key, call.unsettled_until, self._entries.sent(call))
+
+    def _given_up(self, call: Call) -> None:
+        """The call ends without being kept: what its attempt may still replace must be written again afterwards."""
+        self._abandoned(call)
+        copy = self._knowledge.view(call.key).copy
+        if not call.unsettled_until or copy is None or copy.own <= call.sequence:
+            return
+        winner = self._entries.winner(call, copy)
+        with suppress(JournalError, ManagerClosedError):
+            self._journal.record(call.key, lambda pending: winner if pending is None else None)
+            self._state.wake()
+
+    def _to_journal(self, call: Call, view: View, reason: str) -> Receipt:
+        # Before the entry can be replayed and gone: a later call must not run into the attempt that is left behind.
+        self._abandoned(call)
+        missing = superseded = False
+
+        def build(pending: Entry | None) -> Entry | None:
+            nonlocal missing, superseded
+            # Under the journal's lock, so that a commit either is seen here or sees the entry.
+            copy = self._knowledge.view(call.key).copy
+            superseded = pending is None and copy is not None and _is_superseded(call, copy)
+            if superseded and copy is not None:
+                return self._entries.winner(call, copy) if call.unsettled_until else None
+            entry = self._entries.make(call, view, pending)
+            missing = entry is None
+            return entry
+
+        try:
+            self._journal.record(call.key, build)
+        except JournalError as error:
+            self._given_up(call)
+            self._context.tell(WriteRefused(call.operation, type(error).__name__))
+            raise
+        if missing:
+            return Receipt(call.key, "missing")
+        if not superseded:
+            self._context.tell(WriteJournaled(call.operation, reason))
+        self._state.wake()
+        written = None if call.operation == "delete" else self._state.canonical(call.raw)
+        return Receipt(call.key, "journaled", written)
+
+
+def _is_superseded(call: Call, copy: Copy) -> bool:
+    """Whether a plain write that entered later has been committed meanwhile: then that is the one that stays."""
+    return copy.plain > call.sequence and call.guard is None and call.operation != "update"

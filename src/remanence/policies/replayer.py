@@ -1,0 +1,350 @@
+"""Bring pending writes home: a flow that drains the journal in chunks, each under the policies inside the fallback."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Final
+
+from remanence.classify import ErrorClass, classify, is_outage
+from remanence.errors import CircuitOpenError, VersionConflictError
+from remanence.events import ConflictKept, EntryStuck, ReplayFinished
+from remanence.flow import Call, Flow, Invoke, KeptCopy, Sleep, WriteItem
+from remanence.journal.entry import BLIND, Entry, KeptValue
+from remanence.journal.replay import Decision, Situation, decide, first_guard, has_expired
+from remanence.policies.fallback_state import FallbackState
+from remanence.record import ABSENT, check_size, digest, version_of
+from remanence.results import ReplayCounts
+
+__all__ = ["Replayer"]
+
+_log = logging.getLogger("remanence")
+
+_FIRST_CHUNK: Final = 16
+_LAST_CHUNK: Final = 1_000
+_CHUNK_BYTES: Final = 4 * 1024 * 1024
+_LEASE: Final = 30.0
+_LATER: Final = 1.0
+_RETRY_AFTER: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+
+
+class Replayer:
+    """Drains one journal.
+
+    Attributes:
+        replayed: Entries brought home since construction.
+        conflicts: Copies made since construction.
+    """
+
+    def __init__(self, state: FallbackState) -> None:
+        self._state = state
+        self._settings = state.settings
+        self._context = state.context
+        self._journal = state.journal
+        self._knowledge = state.knowledge
+        self._chunk = _FIRST_CHUNK
+        self._failures = 0
+        self._merging: dict[str, str] = {}
+        self.replayed = 0
+        self.conflicts = 0
+
+    def counts(self, since: tuple[int, int] = (0, 0)) -> ReplayCounts:
+        """Return what was done since `(replayed, conflicts)`, and what is left."""
+        left = self._journal.counts()
+        return ReplayCounts(
+            replayed=self.replayed - since[0],
+            conflicts=self.conflicts - since[1],
+            stuck=left.stuck,
+            pending=left.entries - left.stuck,
+        )
+
+    def drain(self, seconds: float) -> Flow:
+        """Replay until nothing waits, for at most `seconds`, stuck entries once more too; give the `ReplayCounts`."""
+        self._journal.retry_stuck()
+        since = (self.replayed, self.conflicts)
+        deadline = self._context.clock.monotonic() + seconds
+        while not self._journal.is_idle:
+            pause = yield from self.round(deadline)
+            left = deadline - self._context.clock.monotonic()
+            if pause is None or left <= 0:
+                break
+            if pause:
+                yield Sleep(min(pause, left))
+        return self.counts(since)
+
+    def round(self, deadline: float | None = None) -> Flow:
+        """Replay one chunk; give the seconds until the next is worth trying, None when nothing waits.
+
+        Args:
+            deadline: Monotonic seconds at which the round must have ended, None for the policies' own.
+        """
+        if self._journal.is_idle:
+            return None
+        epoch = self._journal.lease(self._context.clock.monotonic(), _LEASE)
+        if epoch is None:
+            return _RETRY_AFTER[0]
+        try:
+            yield from self._keep_waiting(deadline)
+            done = yield from self._replay_chunk(epoch, deadline)
+        except CircuitOpenError as error:
+            return max(error.retry_after, 0.02)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the entries stay and the next round tries again
+            return self._failed(error)
+        finally:
+            self._journal.release(epoch)
+        return self._pause(done)
+
+    def _pause(self, done: int) -> float | None:
+        if done:
+            self._failures = 0
+            self._chunk = min(self._chunk * 2, _LAST_CHUNK)
+        if self._journal.is_idle:
+            return None
+        if done:
+            return 0.0
+        due = self._journal.next_due()
+        wait = 0.0 if due is None else due - self._context.clock.monotonic()
+        return wait if wait > 0 else self._backoff()
+
+    def _failed(self, error: Exception) -> float:
+        self._state.last_error = type(error).__name__
+        if is_outage(error):
+            self._chunk = _FIRST_CHUNK
+        else:
+            # One entry may be to blame: smaller chunks find it, and the others get through.
+            self._chunk = max(1, self._chunk // 4)
+            _log.error("replay failed with %s; what is pending stays pending", type(error).__name__)
+        return self._backoff()
+
+    def _backoff(self) -> float:
+        pause = _RETRY_AFTER[min(self._failures, len(_RETRY_AFTER) - 1)]
+        self._failures += 1
+        return pause
+
+    def _replay_chunk(self, epoch: int, deadline: float | None) -> Flow:
+        """Send the oldest entries that are due; give how many of them are settled."""
+        now = self._context.clock.monotonic()
+        oldest = _within_bytes(self._journal.due(now, self._chunk))
+        due = self._journal.mark_sent(epoch, oldest)
+        if not due:
+            return 0
+        begun = self._context.clock.time()
+        items = [self._first_item(entry, begun) for entry in due]
+        try:
+            results = yield from self._reconcile(due, items, deadline)
+        except _NeverSentError as error:
+            self._journal.unmark_sent(oldest, due)
+            raise error.cause from None
+        except Exception as error:
+            if len(due) > 1 or classify(error) is not ErrorClass.CALLER:
+                raise
+            self._refused(epoch, due[0], error)
+            return 0
+        settled = 0
+        contested: list[tuple[Entry, bytes]] = []
+        for entry, result in zip(due, results, strict=True):
+            if result is None:
+                if entry.raw is None:
+                    yield from self._drop_copies(entry, deadline)
+                settled += self._written(epoch, entry, None if has_expired(entry, begun) else entry.raw)
+            elif isinstance(result, Exception):
+                self._refused(epoch, entry, result)
+            else:
+                contested.append((entry, result))
+        settled += yield from self._contest(epoch, contested, deadline)
+        if settled:
+            self._context.tell(ReplayFinished(settled, len(self._journal)))
+        return settled
+
+    def _first_item(self, entry: Entry, now: float) -> WriteItem:
+        if has_expired(entry, now):
+            return WriteItem(entry.key, None, None, first_guard(entry))
+        return WriteItem(entry.key, entry.raw, self._ttl_left(entry, now), first_guard(entry))
+
+    def _contest(self, epoch: int, contested: Sequence[tuple[Entry, bytes]], deadline: float | None) -> Flow:
+        """Apply the table to entries whose base no longer stands: first keep what loses, then write what wins."""
+        settled = 0
+        writes: list[tuple[Entry, Decision]] = []
+        if any(not held for _, held in contested):
+            yield from self._identify(deadline)
+        for entry, held in contested:
+            if self._merging.get(entry.key) == digest(held):
+                del self._merging[entry.key]  # it was written, and only the answer was lost
+                settled += self._merged(epoch, entry)
+                continue
+            decision = self._decide(entry, held)
+            kept = yield from self._keep(entry.key, decision, deadline)
+            if not kept:
+                self._postpone(entry)
+                continue
+            if decision.write:
+                writes.append((entry, decision))
+            else:
+                if entry.raw is None and not held:
+                    yield from self._drop_copies(entry, deadline)
+                settled += self._left(epoch, entry, held)
+        if writes:
+            settled += yield from self._write_winners(epoch, writes, deadline)
+        return settled
+
+    def _decide(self, entry: Entry, held: bytes) -> Decision:
+        situation = Situation(
+            held=held,
+            server=self._knowledge.server,
+            now=self._context.clock.time(),
+            max_clock_skew=self._settings.max_clock_skew,
+            resolve=self._settings.resolve,
+        )
+        try:
+            decision = decide(entry, situation)
+            check_size(decision.raw or b"", self._context.max_memory_bytes)
+        except Exception as error:  # noqa: BLE001 - the caller's function; its failure must not hold up the others
+            _log.error("resolve failed with %s; the loser is kept as a conflict copy instead", type(error).__name__)
+            return decide(entry, replace(situation, resolve=None))
+        return decision
+
+    def _write_winners(self, epoch: int, writes: Sequence[tuple[Entry, Decision]], deadline: float | None) -> Flow:
+        now = self._context.clock.time()
+        items = [WriteItem(entry.key, d.raw, self._ttl_left(entry, now), d.guard) for entry, d in writes]
+        # Should the answer be lost: a merged text must not be merged again.
+        self._merging |= {entry.key: digest(d.raw) for entry, d in writes if d.merged and d.raw is not None}
+        results = yield from self._reconcile([entry for entry, _ in writes], items, deadline)
+        settled = 0
+        for (entry, decision), result in zip(writes, results, strict=True):
+            self._merging.pop(entry.key, None)
+            if result is None or (decision.raw is None and result == b""):
+                if decision.merged:
+                    settled += self._merged(epoch, entry)
+                else:
+                    # A deletion that won leaves the copies alone: one is of what it has just removed unseen.
+                    settled += self._written(epoch, entry, decision.raw)
+            elif isinstance(result, Exception):
+                self._refused(epoch, entry, result)
+        return settled
+
+    def _reconcile(self, entries: Sequence[Entry], items: Sequence[WriteItem], deadline: float | None) -> Flow:
+        call = Call("reconcile", items=items)
+        call.deadline = deadline
+        try:
+            return (yield Invoke(call))
+        except Exception as error:
+            if call.attempts:
+                raise
+            raise _NeverSentError(error) from None
+        finally:
+            if call.unsettled_until:
+                # For the entry, and for the key: by then a committed write may have taken the entry's place.
+                self._journal.postpone(entries, call.unsettled_until)
+                for entry in entries:
+                    self._knowledge.unsettle(entry.key, call.unsettled_until, (entry.version,))
+
+    def _written(self, epoch: int, entry: Entry, raw: bytes | None) -> int:
+        """The store holds it now."""
+        stored = self._state.canonical(raw)
+        # Known first: a write that comes when the entry is gone must be made over this one.
+        self._knowledge.learn_replay(entry.key, stored, entry.sequence, entry.expires_at, conditional=entry.conditional)
+        server = self._knowledge.server
+        if not self._journal.settle(epoch, entry, version_of(stored), server, entry.expires_at):
+            return 0
+        self.replayed += 1
+        return 1
+
+    def _merged(self, epoch: int, entry: Entry) -> int:
+        """The store holds a text that is partly somebody else's: this process has not seen it."""
+        self._unseen(entry)
+        if not self._journal.settle(epoch, entry, None, None, None):
+            return 0
+        self.replayed += 1
+        return 1
+
+    def _left(self, epoch: int, entry: Entry, held: bytes) -> int:
+        """The store's value stayed."""
+        if not held and (entry.raw is None or has_expired(entry, self._context.clock.time())):
+            self._knowledge.learn_replay(entry.key, None, entry.sequence, None, conditional=entry.conditional)
+        else:
+            self._unseen(entry)
+        return self._journal.settle(epoch, entry, None, None, None)
+
+    def _unseen(self, entry: Entry) -> None:
+        """Have the next plain write to the key spare what this process has not seen."""
+        self._knowledge.forget(entry.key)
+        self._knowledge.mark(entry.key, BLIND)
+
+    def _refused(self, epoch: int, entry: Entry, error: Exception) -> None:
+        """Set an entry aside that the store will never take; leave one that fails for now behind the others."""
+        self._state.last_error = type(error).__name__
+        if classify(error) is not ErrorClass.CALLER:
+            self._postpone(entry)
+        elif self._journal.set_aside(epoch, entry, type(error).__name__):
+            self._context.tell(EntryStuck(type(error).__name__))
+
+    def _postpone(self, entry: Entry) -> None:
+        """Leave an entry for later, so that those behind it come first."""
+        self._journal.postpone([entry], self._context.clock.monotonic() + _LATER)
+
+    def _drop_copies(self, entry: Entry, deadline: float | None) -> Flow:
+        """Have the copies of a deleted memory deleted too, unless somebody has stored it again."""
+        self._journal.forget_kept_of(entry.key)
+        call = Call("delete", entry.key, guard=(ABSENT,))
+        call.deadline = deadline
+        with suppress(VersionConflictError):
+            yield Invoke(call)
+
+    def _keep(self, key: str, decision: Decision, deadline: float | None) -> Flow:
+        """Have the store keep the losing values; give whether it has them (or nobody wants them)."""
+        if not decision.keep:
+            return True
+        if not self._settings.keep_conflicts:
+            return True
+        stored = yield from self._keep_values([KeptValue(key, raw) for raw in decision.keep], deadline)
+        if stored:
+            self.conflicts += len(decision.keep)
+            self._context.tell(ConflictKept(decision.loser or "ours"))
+        return stored
+
+    def _keep_waiting(self, deadline: float | None) -> Flow:
+        """Have the store keep the values that lost to another write of this process."""
+        for value in self._journal.kept():
+            if not self._settings.keep_conflicts:
+                self._journal.forget_kept(value)
+                continue
+            if not (yield from self._keep_values([value], deadline)):
+                return
+            self._journal.forget_kept(value)
+            self.conflicts += 1
+            self._context.tell(ConflictKept("ours"))
+
+    def _keep_values(self, values: Sequence[KeptValue], deadline: float | None) -> Flow:
+        call = Call("keep", items=[KeptCopy(value.key, value.raw, self._settings.conflict_ttl) for value in values])
+        call.deadline = deadline
+        results = yield Invoke(call)
+        return not any(isinstance(result, Exception) for result in results)
+
+    def _identify(self, deadline: float | None) -> Flow:
+        call = Call("identify")
+        call.deadline = deadline
+        self._knowledge.learn_server((yield Invoke(call)), ())
+
+    def _ttl_left(self, entry: Entry, now: float) -> float | None:
+        return None if entry.expires_at is None else max(entry.expires_at - now, 0.001)
+
+
+class _NeverSentError(Exception):
+    """A chunk failed before anything of it left this process."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__()
+        self.cause = cause
+
+
+def _within_bytes(entries: Sequence[Entry]) -> list[Entry]:
+    chunk: list[Entry] = []
+    size = 0
+    for entry in entries:
+        size += entry.size
+        if chunk and size > _CHUNK_BYTES:
+            break
+        chunk.append(entry)
+    return chunk

@@ -1,0 +1,39 @@
+"""What every test may use: a real server, and Hypothesis set up for tests that talk to one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import settings
+
+from remanence.lab import RedisServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# No deadline per example: a real server on a busy machine is slow now and then, and that is not what is tested.
+settings.register_profile("ci", print_blob=True, deadline=None, max_examples=50)
+settings.load_profile("ci")
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[RedisServer]:
+    """A server that all tests share; those that hurt one take `private_server`."""
+    with RedisServer(durability="everysec") as shared:
+        yield shared
+
+
+@pytest.fixture
+def redis_url(server: RedisServer) -> str:
+    """The URL of the shared server, emptied."""
+    server.start()
+    server.command("FLUSHALL")
+    return server.url
+
+
+@pytest.fixture
+def private_server() -> Iterator[RedisServer]:
+    """A server of this test's own, to kill, freeze and reconfigure."""
+    with RedisServer() as own:
+        yield own
