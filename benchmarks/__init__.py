@@ -1,0 +1,1 @@
+"""What the package costs, measured beside the framework's own manager and bare redis-py: `python -m benchmarks`."""

@@ -1,0 +1,18 @@
+"""The rows, in the order in which they run."""
+
+from __future__ import annotations
+
+from benchmarks.rows import batch, footprint, healthy, in_memory, layers, outage, replay
+from benchmarks.setting import Row
+
+__all__ = ["ROWS"]
+
+ROWS: tuple[Row, ...] = (
+    *healthy.ROWS,
+    *layers.ROWS,
+    *batch.ROWS,
+    *outage.ROWS,
+    *replay.ROWS,
+    *in_memory.ROWS,
+    *footprint.ROWS,
+)
