@@ -59,7 +59,7 @@ class _Decorated:
             ttl=self.ttl,
             max_memory_bytes=self.max_memory_bytes,
             canonical=canonical,
-            interruptible=self._is_async or canonical is None,
+            interruptible=self._is_async or getattr(native, "bounds_time", canonical is None),
         )
         self._flows = [self._bind(policy, context) for policy in self.policies]
         reset_after_fork(self)

@@ -211,6 +211,8 @@ class Driver:
         try:
             step = next(flow)
             while True:
+                failure: BaseException | None = None
+                result: Any = None
                 try:
                     if step is PROCEED:
                         if index == self._innermost:
@@ -221,13 +223,14 @@ class Driver:
                         result = self.run(step.call, index)
                     else:
                         self.clock.sleep(step.seconds)
-                        result = None
                 except BaseException as error:  # noqa: BLE001 - handed to the flow, which decides
-                    step = flow.throw(error)
-                else:
-                    step = flow.send(result)
+                    failure = error
+                # Outside the except block, whose error would become the context of what the flow raises.
+                step = flow.send(result) if failure is None else flow.throw(failure)
         except StopIteration as stop:
             return stop.value
+        finally:
+            failure = None  # it knows this frame by its traceback: let go, or only the collector frees the two
 
 
 class AsyncDriver:
@@ -255,6 +258,8 @@ class AsyncDriver:
         try:
             step = next(flow)
             while True:
+                failure: BaseException | None = None
+                result: Any = None
                 try:
                     if step is PROCEED:
                         result = await self.run(call, index)  # type: ignore[arg-type]
@@ -262,13 +267,14 @@ class AsyncDriver:
                         result = await self.run(step.call, index)
                     else:
                         await self.clock.sleep_async(step.seconds)
-                        result = None
                 except BaseException as error:  # noqa: BLE001 - handed to the flow, which decides
-                    step = flow.throw(error)
-                else:
-                    step = flow.send(result)
+                    failure = error
+                # Outside the except block, whose error would become the context of what the flow raises.
+                step = flow.send(result) if failure is None else flow.throw(failure)
         except StopIteration as stop:
             return stop.value
+        finally:
+            failure = None  # it knows this frame by its traceback: let go, or only the collector frees the two
 
     async def _bounded(self, call: Call) -> Any:
         if call.deadline is None:

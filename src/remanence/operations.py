@@ -170,7 +170,8 @@ def batch_flow(owner: Owner, operation: str, values: Sequence[MemoryInputLike]) 
         except Exception as error:  # noqa: BLE001 - what earlier chunks answered must not be lost with it
             answers = [error] * len(chunk)
         # Once a chunk has used its time up, the store is away: the others must not wait for it as long again.
-        is_late = owner.time_limit is not None and owner.clock.monotonic() - begun >= owner.time_limit
+        if owner.time_limit is not None and owner.clock.monotonic() - begun >= owner.time_limit:
+            is_late = True
         results += answers
     return results
 

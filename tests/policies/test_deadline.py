@@ -253,6 +253,17 @@ def test_a_foreign_synchronous_manager_is_warned_about(caplog: pytest.LogCapture
     assert "2 s" in caplog.text
 
 
+def test_a_client_that_was_handed_in_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:
+    """Its timeouts are its own; a manager that opened its connections itself bounds them."""
+    with redis.Redis(port=1) as client:
+        Deadline()(RedisWorkingMemoryManager(client=client))
+    assert "cannot be interrupted" in caplog.text
+    caplog.clear()
+    with RedisWorkingMemoryManager("redis://127.0.0.1:1/0") as manager:
+        Deadline()(manager)
+    assert "cannot be interrupted" not in caplog.text
+
+
 def test_managers_that_can_be_interrupted_are_not(flavour: Flavour, caplog: pytest.LogCaptureFixture) -> None:
     """Ours, and foreign asynchronous ones, are decorated without a word."""
     Deadline()(flavour.manager())

@@ -108,6 +108,11 @@ class RedisWorkingMemoryManager(Operations):
         return f"<{type(self).__name__} ttl={self.ttl}>"
 
     @property
+    def bounds_time(self) -> bool:
+        """Whether an attempt ends when its time is up; a client that was handed in has timeouts of its own."""
+        return self._owns_client
+
+    @property
     def backend(self) -> RedisBackend:
         """How the operations reach Redis; for the decorators."""
         if self._backend is None:

@@ -21,8 +21,8 @@ class Deadline(Decorator):
     """Ends every call within `seconds`.
 
     The time left reaches the socket (or, under asyncio, the await) below every other policy, so an attempt that was
-    cut off counts as a failure there. A foreign synchronous manager cannot be interrupted: its deadline holds between
-    attempts, and that is logged once when it is decorated.
+    cut off counts as a failure there. A foreign synchronous manager, or a client that was handed in, cannot be
+    interrupted: the deadline then holds between attempts, and that is logged once when it is decorated.
 
     Args:
         seconds: For all attempts and waits of a call, more than 0.
@@ -40,8 +40,8 @@ class Deadline(Decorator):
         """Return the flow around every call of one manager."""
         if not context.interruptible:
             _log.warning(
-                "this manager is synchronous and not ours, so a call under way cannot be interrupted: the deadline of "
-                "%g s holds between attempts. Give the manager's client a timeout.",
+                "an attempt of this manager cannot be interrupted (it is synchronous and not ours, or its client was "
+                "handed in): the deadline of %g s holds between attempts. Give the client a timeout.",
                 self.seconds,
             )
         monotonic, seconds = context.clock.monotonic, self.seconds
