@@ -80,8 +80,9 @@ class Call:
         text, metadata, stamp: What an update writes, and the stamp it carries on every attempt.
         ttl: Seconds the record lives, None for ever.
         guard: Digests (or ABSENT) that may be replaced; None replaces anything.
-        over: Digests that the write was made over, () where that is not known; None without a fallback, where a
-            repeated plain write replaces whatever it finds.
+        over: Gives the digests that the write was made over, none where that is not known; None without a fallback,
+            where a repeated plain write replaces whatever it finds. A function, because hardly any call needs them.
+        replaced: For an update, the digest that its last attempt was made over; "" before there was one.
         known: For an update, the stored bytes as last known here; saves a read.
         deadline: Monotonic time at which the call must have ended, None without one.
         attempts: Attempts made towards the store so far.
@@ -105,6 +106,7 @@ class Call:
         "operation",
         "over",
         "raw",
+        "replaced",
         "sent",
         "sequence",
         "stamp",
@@ -138,7 +140,8 @@ class Call:
         self.ttl = ttl
         self.guard = guard
         self.known: bytes | None = None
-        self.over: tuple[str, ...] | None = None
+        self.over: Callable[[], tuple[str, ...]] | None = None
+        self.replaced = ""
         self.deadline: float | None = None
         self.attempts = 0
         self.sent: tuple[str, ...] = ()

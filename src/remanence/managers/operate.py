@@ -95,7 +95,7 @@ def _guard_again(item: Call, call: Call) -> tuple[str, ...] | None:
     own = digest(item.raw or b"")
     if item.guard is not None:
         return (*item.guard, own)
-    return (*item.over, own) if call.unsettled_until and item.over is not None else None
+    return (*item.over(), own) if call.unsettled_until and item.over is not None else None
 
 
 def _retrieve(backend: Backend, call: Call) -> Flow:
@@ -110,15 +110,16 @@ def _update(backend: Backend, call: Call) -> Flow:
     if raw is None:
         raw = yield from backend.read(call, call.key)
     # As for a store: an earlier attempt may have been applied, and somebody may have built on it.
-    allowed = call.over if call.guard is None and call.unsettled_until else call.guard
+    allowed = call.guard
+    if allowed is None and call.unsettled_until and call.over is not None:
+        allowed = (call.replaced,) if call.replaced else call.over()
     while raw:
         base = digest(raw)
         if base in call.sent:
             return Receipt(call.key, "committed", raw)
         if allowed is not None and base not in allowed:
             raise VersionConflictError(raw)
-        if call.over is not None:
-            call.over = (base,)
+        call.replaced = base
         call.raw = check_size(
             revise(raw, call.key, call.text or "", call.metadata, call.stamp), backend.max_memory_bytes
         )

@@ -72,7 +72,7 @@ class Reads:
                 self._knowledge.learn_read(item.key, answer.raw, item.sequence)
                 results[place] = answer
                 answered.append(item.key)
-        if answered:
+        if answered and self._state.is_unidentified:
             yield from self._state.identify(answered)
         return results
 

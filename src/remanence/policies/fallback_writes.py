@@ -79,7 +79,7 @@ class Writes:
             raise
         for (place, view), answer in zip(views.items(), answers, strict=True):
             results[place] = self._settle_item(call, call.items[place], view, answer)
-        if any(isinstance(answer, Receipt) for answer in answers):
+        if self._state.is_unidentified and any(isinstance(answer, Receipt) for answer in answers):
             yield from self._state.identify([call.items[place].key for place in views])
         return results
 
@@ -108,7 +108,7 @@ class Writes:
 
     def _guard(self, call: Call, view: View) -> None:
         """Make a write after a degraded read conditional on what that answered; spare an update its read."""
-        call.over = () if view.base is BLIND else (view.base,)
+        call.over = view.over
         if view.marked and call.guard is None:
             base = ABSENT if view.mark_base is BLIND else view.mark_base
             call.guard = (base, *view.own_before(call.sequence))

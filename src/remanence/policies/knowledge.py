@@ -98,6 +98,11 @@ class View:
             return self.mark_base if self.mark_held else BLIND
         return BLIND if self.copy is None else version_of(self.copy.raw)
 
+    def over(self) -> tuple[str, ...]:
+        """Return the digest that a write is made over, none where that is not known."""
+        base = self.base
+        return () if base is BLIND else (base,)
+
     def own_before(self, sequence: int) -> tuple[str, ...]:
         """Return the digests of what the store may hold, if that is a write of this process that entered before."""
         copy = self.copy
