@@ -87,6 +87,7 @@ def test_stopping_interrupts_the_pause() -> None:
     wait_until(lambda: work.rounds == 1, "the first round is over")
     mine = replay._thread
     assert mine is not None
+    wait_until(lambda: bool(replay._poke._cond._waiters), "it pauses")  # type: ignore[attr-defined]
     replay.stop(5.0)
     assert not mine.is_alive()
     replay.wake()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from remanence import AsyncInMemoryManager, InMemoryManager
+from tests.policies.setting import Setting
 from tests.support import AsyncScriptedManager, FakeClock, Script, ScriptedManager, run
 
 
@@ -38,3 +40,23 @@ def flavour(request: pytest.FixtureRequest) -> Flavour:
 def clock() -> FakeClock:
     """A clock that stands still until it is slept on or advanced."""
     return FakeClock()
+
+
+@pytest.fixture
+def make(flavour: Any, clock: FakeClock) -> Iterator[Callable[..., Setting]]:
+    """Return the function that makes a setting in either world."""
+    made: list[Setting] = []
+
+    def make(*policies: Any, **options: Any) -> Setting:
+        made.append(Setting(flavour, clock, *policies, **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.abandon()
+
+
+@pytest.fixture
+def it(make: Callable[..., Setting]) -> Setting:
+    """A setting with the default fallback."""
+    return make()

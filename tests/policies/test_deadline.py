@@ -95,6 +95,14 @@ def test_an_answer_that_comes_late_is_still_the_answer(flavour: Flavour, clock: 
         flavour.run(manager.store(MEMORY))
 
 
+def test_without_time_the_store_is_not_asked(clock: FakeClock) -> None:
+    """An attempt that could not end in time would only look like a failure of the store."""
+    call = Call("retrieve", "k")
+    call.deadline = clock.now
+    with pytest.raises(DeadlineExceededError):
+        next(Deadline(1.0).bind(Context(clock=clock))(call))
+
+
 @pytest.mark.parametrize(("outer", "kept"), [(0.5, 1_000.5), (None, 1_001.0), (9.0, 1_001.0)])
 def test_a_nested_deadline_keeps_the_sooner(clock: FakeClock, outer: float | None, kept: float) -> None:
     """A call that has a deadline already gets the sooner of both while inside, and its own back afterwards."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -13,26 +12,6 @@ from remanence.events import ConflictKept, WriteJournaled
 from remanence.flow import Call
 from tests.policies.setting import KEY, Setting, text_of, value
 from tests.support import FakeClock, Script, ScriptedManager
-
-
-@pytest.fixture
-def make(flavour: Any, clock: FakeClock) -> Iterator[Callable[..., Setting]]:
-    """Return the function that makes a setting in either world."""
-    made: list[Setting] = []
-
-    def make(*policies: Any, **options: Any) -> Setting:
-        made.append(Setting(flavour, clock, *policies, **options))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.abandon()
-
-
-@pytest.fixture
-def it(make: Callable[..., Setting]) -> Setting:
-    """A setting with the default fallback."""
-    return make()
 
 
 def test_a_healthy_store_answers_by_itself(it: Setting) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
-
 import pytest
 
 from remanence.errors import (
@@ -14,27 +11,6 @@ from remanence.errors import (
 from remanence.flow import Call
 from remanence.record import encode
 from tests.policies.setting import DOWN, KEY, Setting, text_of, value
-from tests.support import FakeClock
-
-
-@pytest.fixture
-def make(flavour: Any, clock: FakeClock) -> Iterator[Callable[..., Setting]]:
-    """Return the function that makes a setting in either world."""
-    made: list[Setting] = []
-
-    def make(*policies: Any, **options: Any) -> Setting:
-        made.append(Setting(flavour, clock, *policies, **options))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.abandon()
-
-
-@pytest.fixture
-def it(make: Callable[..., Setting]) -> Setting:
-    """A setting with the default fallback."""
-    return make()
 
 
 def test_a_version_is_checked_against_the_pending_write(it: Setting) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 
@@ -13,27 +12,6 @@ from remanence.errors import (
 )
 from remanence.events import ReadDegraded, WriteJournaled
 from tests.policies.setting import NoPermissionError, Setting, text_of, value
-from tests.support import FakeClock
-
-
-@pytest.fixture
-def make(flavour: Any, clock: FakeClock) -> Iterator[Callable[..., Setting]]:
-    """Return the function that makes a setting in either world."""
-    made: list[Setting] = []
-
-    def make(*policies: Any, **options: Any) -> Setting:
-        made.append(Setting(flavour, clock, *policies, **options))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.abandon()
-
-
-@pytest.fixture
-def it(make: Callable[..., Setting]) -> Setting:
-    """A setting with the default fallback."""
-    return make()
 
 
 def test_the_last_known_copy_is_served_with_its_age(it: Setting) -> None:

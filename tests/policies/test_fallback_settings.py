@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,27 +19,7 @@ from remanence.journal.replay import concatenate
 from remanence.policies.fallback_reads import Reads
 from remanence.record import digest, encode, stamp
 from tests.policies.setting import DOWN, KEY, Setting, value
-from tests.support import FakeClock, Script
-
-
-@pytest.fixture
-def make(flavour: Any, clock: FakeClock) -> Iterator[Callable[..., Setting]]:
-    """Return the function that makes a setting in either world."""
-    made: list[Setting] = []
-
-    def make(*policies: Any, **options: Any) -> Setting:
-        made.append(Setting(flavour, clock, *policies, **options))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.abandon()
-
-
-@pytest.fixture
-def it(make: Callable[..., Setting]) -> Setting:
-    """A setting with the default fallback."""
-    return make()
+from tests.support import Script
 
 
 def test_a_full_journal_refuses_and_keeps_what_it_has(make: Callable[..., Setting]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,28 +19,6 @@ from remanence.journal.replay import Situation, concatenate, decide
 from remanence.policies.knowledge import Knowledge
 from remanence.record import ABSENT, digest, encode, stamp
 from tests.policies.setting import DOWN, KEY, NoPermissionError, Setting, text_of, value
-from tests.support import FakeClock
-
-
-@pytest.fixture
-def make(flavour: Any, clock: FakeClock) -> Iterator[Callable[..., Setting]]:
-    """Return the function that makes a setting in either world."""
-    made: list[Setting] = []
-
-    def make(*policies: Any, **options: Any) -> Setting:
-        made.append(Setting(flavour, clock, *policies, **options))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.abandon()
-
-
-@pytest.fixture
-def it(make: Callable[..., Setting]) -> Setting:
-    """A setting with the default fallback."""
-    return make()
-
 
 # What this process has not seen -------------------------------------------------------------------------------------
 
@@ -142,6 +120,25 @@ def test_a_retry_spares_what_was_built_on_its_lost_attempt(
     assert receipts[0].outcome == "journaled"
     it.replay()
     assert (it.held(), it.conflicts()) == ("ours and theirs", ["ours"])
+
+
+@pytest.mark.parametrize("operation", ["store", "update", "store_many"])
+def test_a_retry_goes_through_where_nothing_has_changed(make: Callable[..., Setting], operation: str) -> None:
+    """Its first attempt may have been applied but was not: what it was made over still stands and is replaced."""
+    it = make(Fallback(), Retry(attempts=3))
+    it.store("base")
+
+    def lose(call: Call) -> None:
+        it.up()
+        call.unsettled_until = it.clock.now + 1.0
+        raise DOWN
+
+    it.down(lose)
+    if operation == "store_many":
+        receipts = it.many("store", value("c", "ours"), value("d", "another"))[:1]
+    else:
+        receipts = [getattr(it, operation)("ours")]
+    assert ([receipt.outcome for receipt in receipts], it.held(), it.conflicts()) == (["committed"], "ours", [])
 
 
 @pytest.mark.parametrize("applied", [True, False], ids=["applied late", "never applied"])

@@ -47,7 +47,7 @@ def check_target(path: str | os.PathLike[str]) -> None:
         problem = f"{directory} may not be written; name a file elsewhere or change its permissions"
     else:
         return
-    raise ReportTargetError(f"The report cannot be written: {problem}. Nothing was written.")
+    raise ReportTargetError(f"The result cannot be written: {problem}. Nothing was written.")
 
 
 def write(comparison: Comparison, path: str | os.PathLike[str]) -> None:
