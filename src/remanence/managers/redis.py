@@ -8,16 +8,15 @@ from typing import Any, Final, Self
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, BusyLoadingError, ResponseError
 from redis.retry import Retry
 
 from remanence.clock import SYSTEM_CLOCK, Clock
-from remanence.errors import ConfigurationError, RemanenceError
+from remanence.errors import ConfigurationError
 from remanence.flow import Call, Flow
-from remanence.managers.operate import operate
+from remanence.managers.redis_attempt import attempt_flow
 from remanence.managers.redis_backend import Pipeline, RedisBackend
 from remanence.managers.redis_client import bounded_client
-from remanence.managers.redis_connection import ATTEMPT, Attempt, bounded_class
+from remanence.managers.redis_connection import bounded_class
 from remanence.managers.urls import DEFAULT_URL, check_url
 from remanence.operations import Operations
 from remanence.settings import key_part, positive, refuse_unknown, whole
@@ -125,24 +124,8 @@ class RedisWorkingMemoryManager(Operations):
         Raises:
             redis.exceptions.RedisError: As redis-py raised it.
         """
-        now = self.clock.monotonic()
-        deadline = now + self.timeout
-        if call.deadline is not None and call.deadline < deadline:
-            deadline = call.deadline
-        attempt = Attempt(deadline)
-        token = ATTEMPT.set(attempt)
-        try:
-            return self._drive(operate(self.backend, call))
-        except (ResponseError, RemanenceError):
-            raise  # the server has answered: nothing is left under way
-        except BaseException as error:
-            if call.writes and not _was_answered(call, error) and (attempt.sent or self._may_have_sent(error)):
-                call.unsettled_until = max(call.unsettled_until, deadline)
-            if isinstance(error, redis.RedisError):
-                self.backend.server_time.forget()
-            raise
-        finally:
-            ATTEMPT.reset(token)
+        flow = attempt_flow(self.backend, call, timeout=self.timeout, may_have_sent=self._may_have_sent)
+        return self._drive(flow)
 
     _submit = perform
 
@@ -176,11 +159,6 @@ class RedisWorkingMemoryManager(Operations):
         if self._owns_client:
             return False
         return not (isinstance(error, redis.RedisError) and any(sign in str(error) for sign in _NOT_CONNECTED))
-
-
-def _was_answered(call: Call, error: BaseException) -> bool:
-    """Whether the server itself said no; of a batch it has then refused one command, and may carry out the next."""
-    return isinstance(error, BusyLoadingError | AuthenticationError) and not call.items
 
 
 def _call(client: Any, step: tuple[Any, ...]) -> Any:

@@ -14,7 +14,7 @@ from remanence.clock import Clock
 from remanence.errors import CorruptRecordError, LateWriteError
 from remanence.flow import Call, Flow, KeptCopy, WriteItem
 from remanence.interface import ConversationMemoryType
-from remanence.managers.redis_connection import ATTEMPT
+from remanence.managers.redis_connection import ATTEMPT, NewConnectionError
 from remanence.managers.redis_protocol import GUARDED_WRITE, GUARDED_WRITE_SHA, ServerTime, arguments, parse
 from remanence.record import decode, digest, split_key
 from remanence.results import Conflict
@@ -27,6 +27,8 @@ CONFLICT_PREFIX = "remanence-conflict"
 INDEX_PREFIX = "remanence-conflicts"
 _DELETION = b'{"data": null, "deleted": true}'
 _SCAN_COUNT = 1_000
+_BY_DIGEST = ("EVALSHA", GUARDED_WRITE_SHA)
+_IN_FULL = ("EVAL", GUARDED_WRITE)
 _TYPES = frozenset(ConversationMemoryType)
 
 
@@ -57,7 +59,11 @@ class RedisBackend:
 
     def read(self, call: Call, key: str) -> Flow:  # noqa: ARG002 - one shape for all backends
         """Give the stored bytes, None for nothing."""
-        return _bytes_or_none((yield ("get", key)))
+        try:
+            return _bytes_or_none((yield ("get", key)))
+        except BaseException:
+            _nothing_sent()
+            raise
 
     def put(self, call: Call, key: str, raw: bytes, ttl: float | None) -> Flow:  # noqa: ARG002
         """Write as the reference does."""
@@ -75,17 +81,22 @@ class RedisBackend:
     def write(self, call: Call, item: WriteItem) -> Flow:
         """Write or delete by the guarded script."""
         # One generator rather than three: this is on the path of every write.
-        monotonic, server_time, late = self.clock.monotonic, self.server_time, False
+        monotonic, server_time, script, late = self.clock.monotonic, self.server_time, _BY_DIGEST, False
         while True:
             if not server_time.known:
                 yield from self._learn_time()
             args = arguments(item.key, item.raw, item.ttl, self._not_after(call), item.guard)
             begin = monotonic()
             try:
-                reply = yield ("execute_command", "EVALSHA", GUARDED_WRITE_SHA, *args)
+                reply = yield ("execute_command", *script, *args)
+            except NewConnectionError:
+                server_time.forget()
+                continue
             except NoScriptError:
-                begin = monotonic()
-                reply = yield ("execute_command", "EVAL", GUARDED_WRITE, *args)
+                if script is _IN_FULL:
+                    raise
+                script = _IN_FULL
+                continue
             if type(reply) is int and reply > 1:
                 server_time.observe(reply, begin, monotonic())
                 return None
@@ -109,15 +120,23 @@ class RedisBackend:
         return b"" if server == 0 else held
 
     def _learn_time(self) -> Flow:
+        _counts_on_no_time()
         begin = self.clock.monotonic()
-        seconds, micros = yield ("time",)
+        try:
+            seconds, micros = yield ("time",)
+        except BaseException:
+            _nothing_sent()
+            raise
         self.server_time.observe(seconds * 1_000_000 + micros, begin, self.clock.monotonic())
 
     def _not_after(self, call: Call) -> int:
-        """Return the server's time at which the attempt is given up here."""
+        """Return the last of the server's time at which the attempt is not given up here."""
         attempt = ATTEMPT.get()
+        if attempt is not None:
+            attempt.timed = True
         deadline = attempt.deadline if attempt is not None else call.deadline
-        return self.server_time.at(deadline if deadline is not None else self.clock.monotonic() + 1.0)
+        # Before the deadline, not at it: from then on somebody else may have been told that it is over.
+        return self.server_time.at(deadline if deadline is not None else self.clock.monotonic() + 1.0) - 1
 
     def read_many(self, call: Call, keys: Sequence[str]) -> Flow:  # noqa: ARG002
         """Read by a pipeline of GETs, which a cluster can split."""
@@ -128,23 +147,30 @@ class RedisBackend:
         """Write by a pipeline; the first command brings the script along, so no other can miss it."""
         if not items:
             return []
-        if not self.server_time.known:
-            yield from self._learn_time()
-        not_after = self._not_after(call)
-        commands: list[tuple[Any, ...]] = [
-            ("EVALSHA", GUARDED_WRITE_SHA, *arguments(item.key, item.raw, item.ttl, not_after, item.guard))
-            for item in items
-        ]
-        commands[0] = ("EVAL", GUARDED_WRITE, *commands[0][2:])
-        begin = self.clock.monotonic()
-        replies = yield Pipeline(commands)
+        begin, replies = 0.0, None
+        while replies is None:
+            if not self.server_time.known:
+                yield from self._learn_time()
+            commands = self._write_commands(items, self._not_after(call))
+            begin = self.clock.monotonic()
+            try:
+                replies = yield Pipeline(commands)
+            except NewConnectionError:
+                self.server_time.forget()
+        results = [self._settle_item(reply, begin) for reply in replies]
         missed = [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if missed:  # the first was refused before its script was looked at, for want of a permission on its key
-            replies = list(replies)
-            again = yield Pipeline([("EVAL", GUARDED_WRITE, *commands[place][2:]) for place in missed])
-            for place, reply in zip(missed, again, strict=True):
-                replies[place] = reply
-        return [self._settle_item(reply, begin) for reply in replies]
+            again = yield from self.write_many(call, [items[place] for place in missed])
+            for place, result in zip(missed, again, strict=True):
+                results[place] = result
+        return results
+
+    def _write_commands(self, items: Sequence[WriteItem], not_after: int) -> list[tuple[Any, ...]]:
+        commands: list[tuple[Any, ...]] = [
+            (*_BY_DIGEST, *arguments(item.key, item.raw, item.ttl, not_after, item.guard)) for item in items
+        ]
+        commands[0] = (*_IN_FULL, *commands[0][2:])
+        return commands
 
     def _settle_item(self, reply: Any, begin: float) -> bytes | Exception | None:
         if isinstance(reply, Exception):
@@ -177,9 +203,9 @@ class RedisBackend:
     def kept(self, call: Call, cursor: int) -> Flow:  # noqa: ARG002
         """Scan for a page of copies: the whole keyspace would outlast any deadline."""
         following, found = yield ("scan", cursor, f"{_escaped(self._copies)}:*", _SCAN_COUNT)
-        keys = [_text(key) for key in found]
+        keys = [_name(key) for key in found]
         raws = (yield Pipeline([("GET", key) for key in keys])) if keys else []
-        conflicts = [_conflict(self._copies, key, raw) for key, raw in zip(keys, raws, strict=True)]
+        conflicts = [_conflict(self._copies, _text(key), raw) for key, raw in zip(keys, raws, strict=True)]
         readable = [conflict for conflict in conflicts if conflict is not None]
         if len(readable) < len(keys):
             _log.warning("%d key(s) named like conflict copies cannot be read as such.", len(keys) - len(readable))
@@ -187,13 +213,14 @@ class RedisBackend:
 
     def drop_kept(self, call: Call, *keys: str) -> Flow:  # noqa: ARG002
         """Delete the copies that the indexes name."""
+        _counts_on_no_time()
         bodies = [key.removeprefix(f"{self.prefix}:") for key in keys]
         replies = yield Pipeline([("SMEMBERS", f"{self._index}:{body}") for body in bodies])
         deletions = [
             ("DEL", name)
             for body, names in zip(bodies, replies, strict=True)
             if names and not isinstance(names, Exception)
-            for name in (*(f"{self._copies}:{body}:{_text(name)}" for name in names), f"{self._index}:{body}")
+            for name in (*(f"{self._copies}:{body}:".encode() + _name(name) for name in names), f"{self._index}:{body}")
         ]
         if deletions:
             yield Pipeline(deletions)
@@ -212,6 +239,20 @@ class RedisBackend:
             return None
 
 
+def _nothing_sent() -> None:
+    """What an attempt has asked so far changes nothing: however it failed, there is nothing to wait for."""
+    attempt = ATTEMPT.get()
+    if attempt is not None:
+        attempt.sent = False
+
+
+def _counts_on_no_time() -> None:
+    """What an attempt sends next carries no time of the server: any connection will do."""
+    attempt = ATTEMPT.get()
+    if attempt is not None:
+        attempt.timed = False
+
+
 def _bytes_or_none(reply: Any) -> bytes | None:
     """A client with decode_responses gives str."""
     return reply.encode() if isinstance(reply, str) else reply
@@ -220,6 +261,11 @@ def _bytes_or_none(reply: Any) -> bytes | None:
 def _escaped(text: str) -> str:
     """Take the pattern's meaning from its characters."""
     return re.sub(r"([*?\[\]^\\])", r"\\\1", text)
+
+
+def _name(reply: Any) -> bytes:
+    """Whoever wrote it, a name need not be text; redis-py sends bytes as they are."""
+    return reply if isinstance(reply, bytes) else str(reply).encode()
 
 
 def _text(reply: Any) -> str:

@@ -10,6 +10,7 @@ import select
 import socket
 import struct
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
@@ -17,7 +18,15 @@ from typing import Any
 from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.exceptions import RedisError
 
-__all__ = ["ATTEMPT", "Attempt", "BoundedConnection", "BoundedSSLConnection", "BoundedUnixConnection", "bounded_class"]
+__all__ = [
+    "ATTEMPT",
+    "Attempt",
+    "BoundedConnection",
+    "BoundedSSLConnection",
+    "BoundedUnixConnection",
+    "NewConnectionError",
+    "bounded_class",
+]
 
 _SLACK = 0.02
 """Seconds by which a socket's timeout may be off before it is set anew: setting it is a system call."""
@@ -30,14 +39,37 @@ class Attempt:
 
     Attributes:
         deadline: Monotonic time at which it must have ended.
-        sent: Whether a command may have left this process.
+        sent: Whether a command may have left this process that changes something.
+        timed: Whether the next command carries a time of the server, as it was estimated from earlier replies.
+
+    Args:
+        deadline: As above.
+        on_open: Called when a connection was opened.
     """
 
-    __slots__ = ("deadline", "sent")
+    __slots__ = ("_on_open", "deadline", "sent", "timed")
 
-    def __init__(self, deadline: float, *, sent: bool = False) -> None:
+    def __init__(self, deadline: float, on_open: Callable[[], None] | None = None) -> None:
         self.deadline = deadline
-        self.sent = sent
+        self.sent = False
+        self.timed = False
+        self._on_open = on_open
+
+    def opened(self) -> None:
+        """A connection was opened for this attempt: it may lead to another server, with a clock of its own.
+
+        Raises:
+            NewConnectionError: The next command counts on the clock of the one before. Nothing of it was sent.
+        """
+        if self._on_open is not None:
+            self._on_open()
+        if self.timed:
+            self.timed = False
+            raise NewConnectionError
+
+
+class NewConnectionError(Exception):
+    """The server's time has to be asked for again; inside the manager only."""
 
 
 ATTEMPT: ContextVar[Attempt | None] = ContextVar("remanence_attempt", default=None)
@@ -179,6 +211,9 @@ class _Bounded:
         if isinstance(self._sock, _BoundedSocket) and not self._sock.ready:
             self._sock.ready = True
             self._poll = _poll_of(self._sock)
+            attempt = ATTEMPT.get()
+            if attempt is not None:
+                attempt.opened()
 
     def is_quiet(self) -> bool:
         """Whether the connection stands and nothing has come over it unasked."""
