@@ -223,8 +223,9 @@ def test_an_update_of_what_was_never_read_recognises_its_own_value(it: Setting) 
 
 def test_an_entry_is_not_replayed_before_its_attempt_is_out_of_time(it: Setting) -> None:
     """Until the server would refuse it, an abandoned attempt might undo the replay."""
+    it.store("base")
     it.lose_answers()
-    it.store("a")
+    it.update("a")
     it.up()
     entry = it.manager._fallback.journal.get(KEY)
     assert entry is not None
@@ -232,6 +233,32 @@ def test_an_entry_is_not_replayed_before_its_attempt_is_out_of_time(it: Setting)
     before = it.clock.now
     it.replay()
     assert it.clock.now >= before + 1.0
+
+
+@pytest.mark.parametrize("operation", ["store", "delete", "store_many"])
+def test_what_may_still_land_on_anybody_is_over_when_its_caller_is_told(it: Setting, operation: str) -> None:
+    """Nothing guards a plain write: told earlier, another process could write, and the late attempt displace that."""
+    it.store("base")
+    it.lose_answers()
+    before = it.clock.now
+    if operation == "store_many":
+        receipts = it.many("store", value("c", "a"), value("d", "b"))
+    else:
+        receipts = [it.store("a") if operation == "store" else it.delete()]
+    assert [receipt.outcome for receipt in receipts] == ["journaled"] * len(receipts)
+    assert it.clock.now == before + 1.0
+    it.up()
+
+
+def test_a_guarded_write_is_acknowledged_at_once(it: Setting) -> None:
+    """It can replace only what it was made over, so there is nothing to wait for."""
+    version = it.store("base").version
+    it.lose_answers()
+    before = it.clock.now
+    assert it.store("a", if_version=version).outcome == "journaled"
+    assert it.update("b").outcome == "journaled"
+    assert it.clock.now == before
+    it.up()
 
 
 def test_a_write_after_an_abandoned_one_waits_for_it(it: Setting) -> None:

@@ -33,6 +33,7 @@ class Entry:
         not_before: Monotonic seconds until which an abandoned attempt may still be applied.
         conditional: Whether it was made on a version that its caller had read.
         stuck: Class name of the error for which it was set aside, "" while it is not.
+        committed: Whether the store has acknowledged it once: whoever has replaced it since was free to.
     """
 
     key: str = field(repr=False)
@@ -49,6 +50,7 @@ class Entry:
     not_before: float = 0.0
     conditional: bool = False
     stuck: str = ""
+    committed: bool = False
 
     def with_sent(self, sent: tuple[str, ...]) -> Entry:
         """Return it with other `sent`; `replace` costs four times that, for every entry of a replay."""
@@ -67,6 +69,7 @@ class Entry:
             self.not_before,
             self.conditional,
             self.stuck,
+            self.committed,
         )
 
     @property

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from remanence.errors import JournalFullError, ManagerClosedError
-from remanence.journal.entry import Entry, Identity, KeptValue, fold
+from remanence.journal.entry import BLIND, Entry, Identity, KeptValue, fold
 
 __all__ = ["JournalCounts", "MemoryJournal"]
 
@@ -122,7 +122,7 @@ class MemoryJournal:
             committed = again()
             if pending.sequence > sequence:
                 if not pending.conditional:
-                    self._entries[key] = replace(pending, base=committed.version, base_until=None)
+                    self._entries[key] = _over(pending, committed.version)
                 return
             if pending.conditional or committed.conditional:
                 self._keep(KeptValue(key, pending.raw))
@@ -305,6 +305,13 @@ class MemoryJournal:
     def _keep(self, value: KeptValue) -> None:
         self._kept.append(value)
         self._size += value.size
+
+
+def _over(pending: Entry, version: str) -> Entry:
+    """Have a pending write replace an earlier one of its process; what was made blind stays blind to all others."""
+    if pending.base is BLIND:
+        return replace(pending, sent=_with(pending.sent, version))
+    return replace(pending, base=version, base_until=None)
 
 
 def _with(sent: tuple[str, ...], version: str) -> tuple[str, ...]:

@@ -8,6 +8,7 @@
 | nothing | blind, or it cannot be a deletion | written |
 | nothing, before its time, same server, no eviction since | with a base | somebody deleted it: ours is kept as a copy |
 | anything | expired meanwhile | what it was based on is deleted, anything else stays |
+| something else, or nothing | acknowledged by the store before | the store's stays: it was replaced in the usual way |
 
 (*) If both carry an offset and differ by more than the skew; else the store's stays.
 """
@@ -90,7 +91,7 @@ def decide(entry: Entry, situation: Situation) -> Decision:
     Raises:
         Exception: Whatever `resolve` raised; without it nothing does.
     """
-    if has_expired(entry, situation.now):
+    if has_expired(entry, situation.now) or entry.committed:
         return Decision(write=False)
     if not situation.held:
         return _over_nothing(entry, situation)

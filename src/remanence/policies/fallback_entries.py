@@ -89,6 +89,7 @@ class Entries:
             sequence=call.sequence,
             journaled_at=self._context.clock.time(),
             conditional=conditional,
+            committed=True,
         )
 
     def winner(self, call: Call, copy: Copy) -> Entry:
@@ -108,6 +109,7 @@ class Entries:
             journaled_at=self._context.clock.time(),
             not_before=call.unsettled_until,
             conditional=copy.plain != copy.own,
+            committed=True,
         )
 
     def _updated(self, call: Call, held: bytes | None) -> bytes:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
 from remanence.classify import is_outage
 from remanence.errors import JournalError, ManagerClosedError, VersionConflictError
 from remanence.events import WriteJournaled, WriteRefused
-from remanence.flow import PROCEED, Call, Flow
+from remanence.flow import PROCEED, Call, Flow, Sleep
 from remanence.journal.entry import BLIND, Entry
 from remanence.policies.fallback_entries import Entries
 from remanence.policies.fallback_state import FallbackState, attempt
@@ -49,6 +50,8 @@ class Writes:
         except BaseException:
             self._given_up(call)
             raise
+        if failure is not None and is_outage(failure):
+            yield from self._await_settled(call, [call])
         if failure is not None:
             # Outside the except block: an error of ours must not carry the store's own text along as its context.
             if isinstance(failure, VersionConflictError):
@@ -77,11 +80,31 @@ class Writes:
                 self._hand_down(call, call.items[place])
                 self._given_up(call.items[place])
             raise
+        if call.unsettled_until:
+            for place in views:
+                self._hand_down(call, call.items[place])
+            yield from self._await_settled(call, [call.items[place] for place in views])
         for (place, view), answer in zip(views.items(), answers, strict=True):
             results[place] = self._settle_item(call, call.items[place], view, answer)
         if self._state.is_unidentified and any(isinstance(answer, Receipt) for answer in answers):
             yield from self._state.identify([call.items[place].key for place in views])
         return results
+
+    def _await_settled(self, call: Call, items: Sequence[Call]) -> Flow:
+        """Wait until no unguarded attempt can be applied any more.
+
+        Once the caller has been told that the write is kept, another process may write too; an attempt that comes after
+        that would displace a write which nobody has seen.
+        """
+        wait = call.unsettled_until - self._context.clock.monotonic()
+        if wait <= 0 or call.operation == "update" or all(item.guard is not None for item in items):
+            return
+        try:
+            yield Sleep(wait)
+        except BaseException:
+            for item in items:
+                self._given_up(item)
+            raise
 
     def _settle_item(self, call: Call, item: Call, view: View, answer: Any) -> Any:
         if not isinstance(answer, Exception):

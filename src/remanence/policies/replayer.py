@@ -46,7 +46,7 @@ class Replayer:
         self._knowledge = state.knowledge
         self._chunk = _FIRST_CHUNK
         self._failures = 0
-        self._merging: dict[str, str] = {}
+        self._merging: dict[str, tuple[str, int]] = {}
         self.replayed = 0
         self.conflicts = 0
 
@@ -170,7 +170,8 @@ class Replayer:
         if any(not held for _, held in contested):
             yield from self._identify(deadline)
         for entry, held in contested:
-            if self._merging.get(entry.key) == digest(held):
+            # Only for the entry it was made of: a write that was folded in since is not in it.
+            if self._merging.get(entry.key) == (digest(held), entry.sequence):
                 del self._merging[entry.key]  # it was written, and only the answer was lost
                 settled += self._merged(epoch, entry)
                 continue
@@ -209,8 +210,11 @@ class Replayer:
         now = self._context.clock.time()
         items = [WriteItem(entry.key, d.raw, self._ttl_left(entry, now), d.guard) for entry, d in writes]
         # Should the answer be lost: a merged text must not be merged again.
-        self._merging |= {entry.key: digest(d.raw) for entry, d in writes if d.merged and d.raw is not None}
-        results = yield from self._reconcile([entry for entry, _ in writes], items, deadline)
+        self._merging |= {e.key: (digest(d.raw), e.sequence) for e, d in writes if d.merged and d.raw is not None}
+        try:
+            results = yield from self._reconcile([entry for entry, _ in writes], items, deadline)
+        except _NeverSentError as error:
+            raise error.cause from None
         settled = 0
         for (entry, decision), result in zip(writes, results, strict=True):
             self._merging.pop(entry.key, None)
