@@ -1,0 +1,304 @@
+"""Callers: what a thread of a simulated process does, operation by operation, and the background's replay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from contextvars import Context, copy_context
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from redis.exceptions import RedisError
+
+from remanence.errors import RemanenceError
+from remanence.flow import Flow, Sleep
+from remanence.lab.simulation.process import Pause, Process
+from remanence.lab.simulation.program import READS, Op
+from remanence.operations import ANY_VERSION, batch_flow, key_call, mutate_flow, store_call, update_call
+from remanence.record import encode, stamp
+
+if TYPE_CHECKING:
+    from remanence.lab.simulation.world import World
+
+__all__ = ["DONE", "READY", "Caller", "Idle", "background", "program"]
+
+READY: Final = "ready"
+DONE: Final = "done"
+
+Body = Generator[Any, Any, None]
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """A caller has nothing to do until this holds."""
+
+    until: Callable[[], bool]
+
+
+class Caller:
+    """A thread that the scheduler lets go on step by step, in a context of its own as real threads have.
+
+    Attributes:
+        state: What it waits for: READY for its turn, a `Command`, a `Pause`, an `Idle`, or DONE.
+        reply: What it goes on with; `failure` where something went wrong.
+        connected: Number of the server that its connection leads to, -1 for none.
+        answered: The step that the reply answers, None for none.
+    """
+
+    __slots__ = (
+        "answered",
+        "background",
+        "body",
+        "connected",
+        "context",
+        "failure",
+        "name",
+        "number",
+        "op",
+        "process",
+        "reply",
+        "state",
+    )
+
+    def __init__(self, body: Body | None, process: Process | None, number: int, *, background: bool = False) -> None:
+        self.body: Any = body
+        self.process = process
+        self.number = number
+        self.background = background
+        self.context: Context = copy_context()
+        self.state: Any = READY
+        self.reply: Any = None
+        self.failure: BaseException | None = None
+        self.answered: Any = None
+        self.connected = -1
+        self.op: Op | None = None
+
+    def resume(self) -> None:
+        """Let it go on to what it waits for next."""
+        reply, failure = self.reply, self.failure
+        self.reply = self.failure = None
+        try:
+            if failure is None:
+                self.state = self.context.run(self.body.send, reply)
+            else:
+                self.state = self.context.run(self.body.throw, failure)
+        except StopIteration:
+            self.state = DONE
+
+    def close(self) -> None:
+        """End it where it is; what it still does then goes nowhere."""
+        if self.state is not DONE:
+            self.state = DONE
+            self.context.run(self.body.close)
+
+
+def background(process: Process) -> Body:
+    """Bring pending writes home as the background thread does: rounds until nothing waits, with the pauses they ask."""
+    journal = process.fallback.journal
+    idle = Idle(lambda: not journal.is_idle)
+    while True:
+        yield idle
+        if process.closed:
+            return
+        pause = yield from process.drive(process.fallback.replayer.round(), None, 1)
+        if pause:
+            yield Pause(process.world.now + pause)
+
+
+def program(world: World, caller: Caller, ops: Sequence[Op]) -> Body:
+    """Do the operations, one after the other."""
+    heard: dict[int, str] = {}
+    for op in ops:
+        op.invoked = op.made = world.tick()
+        caller.op = op
+        if op.process is not None and op.process.closed:
+            return
+        world.tell(op, f"{op.kind} {op.word} begins")
+        try:
+            yield from _KINDS[op.kind](world, op, heard)
+        except (RedisError, RemanenceError) as error:
+            op.outcome = type(error).__name__
+            if op.kind in READS or op.kind == "turn":
+                op.process.sight[op.place] = "none"
+        op.completed = world.tick()
+        world.tell(op, f"{op.kind} {op.word} ends -> {op.outcome or 'done'}")
+        world.ledger.completed(op)
+
+
+def _retrieve(world: World, op: Op, heard: dict[int, str]) -> Flow:
+    process = op.process
+    begun = world.changes(op.place)
+    memories = yield from process.run(key_call(process, "retrieve", _value(op)))
+    _note(world, op, memories, heard, begun)
+    return memories
+
+
+def _note(world: World, op: Op, memories: Any, heard: dict[int, str], begun: int) -> None:
+    """Remember what a read told, and from where."""
+    heard[op.place] = memories[0].working_memory if memories else ""
+    op.outcome = memories.source
+    process = op.process
+    if memories.source == "redis":
+        process.sight[op.place] = "clear"
+        world.ledger.answered(op, memories.raw, begun)
+    elif memories.source != "journal":
+        process.sight[op.place] = memories.source
+
+
+def _store(_: World, op: Op, heard: dict[int, str]) -> Flow:
+    yield from _write(op, store_call(op.process, _value(op, _text(op, heard)), ANY_VERSION))
+
+
+def _create(_: World, op: Op, __: dict[int, str]) -> Flow:
+    yield from _write(op, store_call(op.process, _value(op, op.word), None))
+
+
+def _update(_: World, op: Op, __: dict[int, str]) -> Flow:
+    yield from _write(op, update_call(op.process, _value(op, op.word), ANY_VERSION))
+
+
+def _delete(_: World, op: Op, __: dict[int, str]) -> Flow:
+    yield from _write(op, key_call(op.process, "delete", _value(op)))
+
+
+def _turn(world: World, op: Op, heard: dict[int, str]) -> Flow:
+    yield from _retrieve(world, op, heard)
+    op.made = world.tick()
+    yield from _store(world, op, heard)
+
+
+def _swap(world: World, op: Op, heard: dict[int, str]) -> Flow:
+    memories = yield from _retrieve(world, op, heard)
+    op.made = world.tick()
+    yield from _write(op, store_call(op.process, _value(op, _text(op, heard)), memories.version))
+
+
+def _mutate(world: World, op: Op, heard: dict[int, str]) -> Flow:
+    process = op.process
+
+    def fn(text: str | None) -> str:
+        op.made = world.tick()
+        op.sight = process.sight.get(op.place)
+        return f"{text or ''} {op.word}".lstrip()
+
+    flow = mutate_flow(process, _value(op), fn)
+    try:
+        step = next(flow)
+        while True:
+            if isinstance(step, Sleep):
+                yield Pause(world.now + 0.05)  # whatever the jitter: a schedule must be repeatable
+                step = flow.send(None)
+                continue
+            begun = world.changes(op.place)
+            try:
+                result = yield from process.run(step.call)
+            except (RedisError, RemanenceError) as error:
+                step = flow.throw(error)
+                continue
+            if step.call.operation == "retrieve":
+                _note(world, op, result, heard, begun)
+            step = flow.send(result)
+    except StopIteration as stop:
+        _acknowledged(op, stop.value)
+
+
+def _store_many(world: World, op: Op, _: dict[int, str]) -> Flow:
+    op.items = [Op("store", f"{op.word}.{place}", place, op.process) for place in range(world.places)]
+    yield from _batch(world, op, "store", [_value(item, item.word) for item in op.items])
+
+
+def _delete_many(world: World, op: Op, _: dict[int, str]) -> Flow:
+    op.items = [Op("delete", f"{op.word}.{place}", place, op.process) for place in range(world.places)]
+    yield from _batch(world, op, "delete", [_value(item) for item in op.items])
+
+
+def _batch(world: World, op: Op, operation: str, values: list[dict[str, str]]) -> Flow:
+    world.ops += op.items
+    world.ledger.by_word.update({item.word: item for item in op.items})
+    for item in op.items:
+        item.invoked = item.made = op.invoked
+        item.sight = op.process.sight.get(item.place)
+    results = yield from op.process.drive(batch_flow(op.process, operation, values), None, 0)
+    for item, result in zip(op.items, results, strict=True):
+        if isinstance(result, Exception):
+            item.outcome = type(result).__name__
+        else:
+            _acknowledged(item, result)
+        item.completed = world.now_step
+
+
+def _retrieve_many(world: World, op: Op, heard: dict[int, str]) -> Flow:
+    items = [Op("retrieve", op.word, place, op.process) for place in range(world.places)]
+    begun = [world.changes(item.place) for item in items]
+    results = yield from op.process.drive(batch_flow(op.process, "retrieve", [_value(i) for i in items]), None, 0)
+    for item, result, since in zip(items, results, begun, strict=True):
+        if isinstance(result, Exception):
+            op.process.sight[item.place] = "none"
+        else:
+            _note(world, item, result, heard, since)
+
+
+def _replay(_: World, op: Op, __: dict[int, str]) -> Flow:
+    yield from op.process.drive(op.process.fallback.replayer.drain(2.0), None, 1)
+
+
+def _close(world: World, op: Op, _: dict[int, str]) -> Flow:
+    process = op.process
+    process.closed = True
+    yield from process.drive(process.fallback.replayer.drain(2.0), None, 1)
+    process.fallback.journal.seal()
+    world.ledger.ended(process)
+
+
+def _external(world: World, op: Op, _: dict[int, str]) -> Flow:
+    yield READY
+    now = stamp(world.now)
+    world.put_externally(op, encode(op.word, None, now, now))
+
+
+def _remove(world: World, op: Op, _: dict[int, str]) -> Flow:
+    yield READY
+    world.put_externally(op, None)
+
+
+def _write(op: Op, call: Any) -> Flow:
+    process = op.process
+    op.sight = process.sight.get(op.place)
+    receipt = yield from process.run(call)
+    _acknowledged(op, receipt)
+
+
+def _acknowledged(op: Op, receipt: Any) -> None:
+    op.outcome = receipt.outcome
+    op.acknowledged_at = op.process.world.now
+    op.acknowledged = receipt.outcome != "missing" or op.deletes
+    if receipt.outcome == "committed" or (receipt.outcome == "missing" and not op.process.has_pending(op.place)):
+        op.process.sight[op.place] = "clear"
+
+
+def _text(op: Op, heard: dict[int, str]) -> str:
+    """What its caller read last, and its word: so its text shows what it has seen."""
+    return f"{heard.get(op.place, '')} {op.word}".lstrip()
+
+
+def _value(op: Op, text: str | None = None) -> dict[str, str]:
+    conversation = {"conversation_id": f"c{op.place}"}
+    return conversation if text is None else conversation | {"working_memory": text}
+
+
+_KINDS: Final[dict[str, Callable[[Any, Op, dict[int, str]], Flow]]] = {
+    "retrieve": _retrieve,
+    "store": _store,
+    "update": _update,
+    "delete": _delete,
+    "turn": _turn,
+    "swap": _swap,
+    "create": _create,
+    "mutate": _mutate,
+    "store_many": _store_many,
+    "retrieve_many": _retrieve_many,
+    "delete_many": _delete_many,
+    "replay": _replay,
+    "close": _close,
+    "external": _external,
+    "remove": _remove,
+}

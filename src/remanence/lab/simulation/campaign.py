@@ -1,0 +1,128 @@
+"""A campaign: small cases exhausted and random schedules played, on several cores, with an account of both."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass, field
+from typing import Final
+
+from remanence.lab.simulation.cases import Case, draw
+from remanence.lab.simulation.search import Finding, exhaust, sample
+
+__all__ = ["Outcome", "Total", "campaign", "run_case", "run_seeds"]
+
+_BATCH: Final = 500
+_MOST_FINDINGS: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a case, or of a batch of seeds.
+
+    Attributes:
+        group: The case's group, "random" for seeds.
+        name: The case's name, the seeds otherwise.
+        schedules: Schedules played to their ends.
+        equivalent: Runs that ended early, in a state from which everything had been tried.
+        seconds: Processor seconds.
+        findings: What broke a promise.
+    """
+
+    group: str
+    name: str
+    schedules: int
+    equivalent: int
+    seconds: float
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(slots=True)
+class Total:
+    """What a campaign has come to.
+
+    Attributes:
+        cases: Cases exhausted, by group.
+        schedules: Schedules played to their ends, by group.
+        equivalent: Runs that ended early, by group.
+        seconds: Processor seconds, by group.
+        findings: What broke a promise.
+    """
+
+    cases: dict[str, int] = field(default_factory=dict)
+    schedules: dict[str, int] = field(default_factory=dict)
+    equivalent: dict[str, int] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    findings: list[tuple[str, Finding]] = field(default_factory=list)
+
+    def add(self, outcome: Outcome) -> None:
+        """Count an outcome."""
+        group = outcome.group
+        self.cases[group] = self.cases.get(group, 0) + 1
+        self.schedules[group] = self.schedules.get(group, 0) + outcome.schedules
+        self.equivalent[group] = self.equivalent.get(group, 0) + outcome.equivalent
+        self.seconds[group] = self.seconds.get(group, 0.0) + outcome.seconds
+        self.findings += [(outcome.name, finding) for finding in outcome.findings]
+
+
+def run_case(case: Case) -> Outcome:
+    """Exhaust one case."""
+    begun = time.process_time()
+    complete, equivalent, finding = exhaust(case.scenario)
+    gc.collect()
+    findings = () if finding is None else (finding,)
+    return Outcome(case.group, case.name, complete, equivalent, time.process_time() - begun, findings)
+
+
+def run_seeds(first: int, count: int) -> Outcome:
+    """Play the random schedules of `count` seeds from `first`."""
+    begun = time.process_time()
+    found = [finding for seed in range(first, first + count) if (finding := sample(draw, seed)) is not None]
+    seconds = time.process_time() - begun
+    name = f"seeds {first} to {first + count - 1}"
+    return Outcome("random", name, count, 0, seconds, tuple(found[:_MOST_FINDINGS]))
+
+
+def campaign(cases: Sequence[Case], *, first_seed: int, schedules: int, processes: int) -> Iterator[Outcome]:
+    """Give the outcomes as they come, those of the cases first.
+
+    Args:
+        cases: To exhaust.
+        first_seed: Of the random schedules.
+        schedules: How many of those.
+        processes: Processes to share the work; with 1 it is done here.
+    """
+    batches = [
+        (first, min(_BATCH, first_seed + schedules - first))
+        for first in range(first_seed, first_seed + schedules, _BATCH)
+    ]
+    if processes == 1:
+        yield from map(run_case, cases)
+        for first, count in batches:
+            yield run_seeds(first, count)
+        return
+    # Spawned, not forked: nothing of this process (threads, locks) comes along.
+    pool = ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
+    try:
+        todo: Iterator[Future[Outcome]] = _submitted(pool, cases, batches)
+        running = {future for _, future in zip(range(2 * processes), todo, strict=False)}
+        while running:
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield future.result()
+            running |= {future for _, future in zip(range(len(done)), todo, strict=False)}
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _submitted(
+    pool: ProcessPoolExecutor, cases: Sequence[Case], batches: Sequence[tuple[int, int]]
+) -> Iterator[Future[Outcome]]:
+    """Submit one after the other, as they are asked for, so that an interrupt leaves little to wait for."""
+    for case in cases:
+        yield pool.submit(run_case, case)
+    for first, count in batches:
+        yield pool.submit(run_seeds, first, count)

@@ -1,0 +1,145 @@
+"""The cases: small ones, of which every schedule is played, and large ones that a seed draws."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from remanence.lab.simulation.process import ProcessSettings
+from remanence.lab.simulation.scenario import Scenario
+from remanence.policies.fallback import Fallback
+
+__all__ = ["Case", "draw", "small_cases"]
+
+_KINDS: Final = ("store", "update", "delete", "retrieve", "turn", "mutate", "swap", "create")
+_BATCHES: Final = ("store_many", "delete_many", "retrieve_many")
+_OUTAGES: Final = ("kill", "wipe", "freeze", "cut", "readonly")
+_EVENTS: Final = (
+    "lose request",
+    "lose reply",
+    "delay",
+    "refuse",
+    "crash",
+    "leap",
+    "pause",
+    "evict",
+    "restart",
+)
+
+
+def _both(theirs: str, ours: str) -> str:
+    return f"{theirs} {ours}"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A small case.
+
+    Attributes:
+        name: Its operations and outages, by which it can be asked for.
+        group: Which of the small cases it belongs to.
+        scenario: What is simulated.
+    """
+
+    name: str
+    group: str
+    scenario: Scenario
+
+
+_BASIC: Final = ("retrieve", "store", "update", "delete")
+_TYPICAL: Final = (
+    ("retrieve", "store", "store"),
+    ("store", "update", "store"),
+    ("retrieve", "delete", "store"),
+    ("store", "delete", "retrieve"),
+    ("update", "store", "delete"),
+    ("swap", "create", "mutate"),
+)
+_EXHAUSTED: Final = ("cut", "freeze")
+"""Outages of the small cases: a cut makes all that a kill does but the server's restart, which has cases of its own."""
+
+_FALLBACKS: Final = (
+    *(Fallback() for _ in range(6)),
+    Fallback(resolve=_both),
+    Fallback(max_entries=1),
+    Fallback(max_copies=1),
+    Fallback(on_unknown="raise"),
+)
+
+
+def draw(rng: random.Random) -> Scenario:
+    """Draw a large case: up to three processes, some with several callers, and other programs; anything may happen."""
+    places = rng.choice((1, 1, 1, 2))
+    events = tuple(rng.choice(_EVENTS) for _ in range(rng.choice((0, 0, 1, 2, 3))))
+    if rng.randrange(10) == 0:
+        events += ("lag", "failover")
+    return Scenario(
+        programs=_programs(rng, places),
+        outages=tuple(
+            tuple(rng.sample(_OUTAGES, rng.randint(1, len(_OUTAGES)))) for _ in range(rng.choice((0, 1, 1, 2)))
+        ),
+        events=events,
+        held=rng.randrange(10) > 2,  # noqa: PLR2004 - seven in ten
+        places=places,
+        settings=ProcessSettings(
+            attempts=rng.choice((1, 2, 3)),
+            breaker_failures=rng.choice((1, 3, 5)),
+            ttl=rng.choice((None, None, 60.0, 2.0)),
+            fallback=rng.choice(_FALLBACKS),
+        ),
+        skews=rng.choice(((0.0,), (0.0, 300.0), (7.0, -4.0, 1.0))),
+        advances=rng.choice((1, 3)),
+    )
+
+
+def _programs(rng: random.Random, places: int) -> tuple[tuple[int | None, tuple[str, ...]], ...]:
+    count = rng.choice((1, 2, 2, 3))
+    words = (f"w{number}" for number in itertools.count())
+    kinds = _KINDS if places == 1 else (*_KINDS, *_BATCHES)
+    programs: list[tuple[int | None, tuple[str, ...]]] = [
+        (number, tuple(f"{rng.choice(kinds)} {next(words)} {rng.randrange(places)}" for _ in range(rng.randint(1, 4))))
+        for number in range(count)
+        for _ in range(rng.choice((1, 1, 2)))
+    ]
+    others = rng.randrange(10)
+    if others in {0, 1, 2}:
+        programs.append((rng.randrange(count), (f"replay {next(words)}",) * rng.randint(1, 2)))
+    if others == 3:  # noqa: PLR2004 - one in ten
+        programs.append((rng.randrange(count), (f"close {next(words)}",)))
+    if rng.randrange(3) == 0:
+        strangers = ("external", "external", "remove")
+        programs.append((None, tuple(f"{rng.choice(strangers)} {next(words)}" for _ in range(2))))
+    return tuple(programs)
+
+
+def small_cases() -> Iterator[Case]:
+    """Give the small cases: every schedule of each is played.
+
+    Two processes with two and one operations, of every kind, and with three each, of typical ones; one process with
+    four operations, of every kind, in two outages.
+    """
+    for outage in _EXHAUSTED:
+        for first in itertools.product(_BASIC, repeat=2):
+            for second in _BASIC:
+                yield _case("2 processes x 2+1", ((0, first), (1, (second,))), (outage,))
+        for pair in itertools.combinations_with_replacement(_TYPICAL, 2):
+            yield _case("2 processes x 3", tuple(enumerate(pair)), (outage,))
+    for outages in itertools.product(_EXHAUSTED, repeat=2):
+        for kinds in itertools.product(_BASIC, repeat=4):
+            yield _case("1 process x 4", ((0, kinds),), outages)
+    for outage in ("kill", "wipe"):
+        for pair in itertools.combinations_with_replacement(_TYPICAL[:2], 2):
+            yield _case("2 processes x 3", tuple(enumerate(pair)), (outage,))
+        for kinds in _TYPICAL:
+            yield _case("1 process x 4", ((0, (*kinds, "store")),), (outage, "cut"))
+
+
+def _case(group: str, kinds: Sequence[tuple[int, Sequence[str]]], outages: Sequence[str]) -> Case:
+    """Make a case of kinds of operations; each gets a word of its own."""
+    words = (f"w{number}" for number in itertools.count())
+    programs = tuple((number, tuple(f"{kind} {next(words)}" for kind in each)) for number, each in kinds)
+    name = " | ".join(" ".join(each) for _, each in kinds) + ": " + ", ".join(outages)
+    return Case(name, group, Scenario(programs=programs, outages=tuple((each,) for each in outages), coarse=True))

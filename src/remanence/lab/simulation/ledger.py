@@ -1,0 +1,301 @@
+"""The account of a schedule: every change of the store, every acknowledgement, and what may not have happened.
+
+Checked while it runs: that nothing displaces what its process had not seen (P2), that a read which claims to come from
+the store tells what it held meanwhile (P5), that no call makes more attempts than allowed, and none while the breaker
+is open (P4). Checked at the end: that every acknowledged write is accounted for (P1), and that nothing is pending.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from remanence.journal.entry import Entry
+from remanence.lab.simulation.program import CONDITIONAL, Op
+
+if TYPE_CHECKING:
+    from remanence.lab.simulation.process import Process
+    from remanence.lab.simulation.world import World
+
+__all__ = ["Change", "Ledger", "Violation", "word_of"]
+
+_TEXT: Final = 5
+"""Which of a record's parts between quotes the text is."""
+
+_BY_SERVER: Final = frozenset({"expired", "evicted", "restart", "failover"})
+
+
+class Violation(AssertionError):  # noqa: N818 - what is violated is a promise, not the program
+    """A promise does not hold for a schedule.
+
+    Attributes:
+        promise: "P1", "P2", "P4", "P5" or "end".
+    """
+
+    def __init__(self, promise: str, what: str) -> None:
+        self.promise = promise
+        self.what = what
+        super().__init__(f"{promise}: {what}")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A change of a memory in the store.
+
+    Attributes:
+        at: When, in steps of the world.
+        place: Number of the conversation.
+        before, after: The record's bytes, None for nothing.
+        by: The operation whose value it is.
+        process: Who sent it, None for another program or the server itself.
+        how: "write", "replay", "external", or why the server did it.
+    """
+
+    at: int
+    place: int
+    before: bytes | None
+    after: bytes | None
+    by: Op | None
+    process: Any
+    how: str
+
+
+def text_of(raw: bytes | None) -> str:
+    """Return the text of a record; the simulation's texts need no escaping."""
+    if raw is None:
+        return ""
+    parts = raw.split(b'"', 6)
+    return parts[_TEXT].decode() if len(parts) > _TEXT else ""
+
+
+def word_of(raw: bytes | None) -> str:
+    """Return the word of the operation whose value a record is, "" for none."""
+    return text_of(raw).rpartition(" ")[2]
+
+
+class Ledger:
+    """Keeps the account of one world."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.changes: list[list[Change]] = [[] for _ in range(world.places)]
+        self.by_word: dict[str, Op] = {}
+        self.kept: dict[bytes, int] = {}
+        self.dropped: set[bytes] = set()
+        self.perished: list[Entry] = []
+        self.hash = 0
+        self._first: Violation | None = None
+
+    # While it runs ----------------------------------------------------------------------------------------------------
+
+    def changed(self, place: int, before: bytes | None, after: bytes | None, how: str) -> None:
+        """Note a change of the store by the world's current command, or by the server itself."""
+        world = self.world
+        command = world.command
+        process = command.process if command is not None else None
+        by: Op | None = world.external
+        if how in _BY_SERVER:
+            process = by = None
+        elif command is not None:
+            by = self._author(command, place, after)
+            how = "replay" if command.call.operation == "reconcile" else "write"
+        elif by is not None:
+            how = "external"
+        change = Change(world.tick(), place, before, after, by, process, how)
+        self.changes[place].append(change)
+        self.hash = hash((self.hash, place, before, after, how, by.word if by is not None else ""))
+        if process is not None and before is not None and before != after:
+            self._check_sight(change)
+
+    def copied(self, raw: bytes | None, *, kept: bool) -> None:
+        """Note that a conflict copy came, or went."""
+        if raw is not None:
+            if kept:
+                self.kept.setdefault(raw, self.world.now_step)
+            else:
+                self.dropped.add(raw)
+
+    def completed(self, op: Op) -> None:
+        """Note that an operation is over: with a command under way that may come late, it matters who began before."""
+        if self.world.network.late:
+            begun = tuple([other.word for other in self.world.ops if other.invoked >= 0])
+            self.hash = hash((self.hash, op.word, begun))
+
+    def answered(self, op: Op, raw: bytes | None, since: int) -> None:
+        """Check that what a read gave as the store's is what the store held meanwhile."""
+        changes = self.changes[op.place]
+        if raw is None and self.world.settings.ttl is not None:
+            return  # expiry is noticed late
+        held = {changes[since - 1].after if since else self.world.initial[op.place]}
+        held.update(change.after for change in changes[since:])
+        if raw not in held:
+            raise Violation(
+                "P5", f"{op.word} was told {text_of(raw)!r} as the store's, which it did not hold meanwhile"
+            )
+
+    def ended(self, process: Process) -> None:
+        """Note that a process is gone, and what was pending in its memory with it."""
+        journal = process.fallback.journal
+        self.perished += journal.entries()
+        self.kept.update({value.raw: -1 for value in journal.kept() if value.raw is not None})
+
+    def report(self, promise: str, what: str) -> None:
+        """Note a violation where raising it would be taken for a failure of the store."""
+        if self._first is None:
+            self._first = Violation(promise, what)
+
+    def raise_first(self) -> None:
+        """Raise what was reported.
+
+        Raises:
+            Violation: The first one.
+        """
+        if self._first is not None:
+            raise self._first
+
+    def _author(self, command: Any, place: int, after: bytes | None) -> Op | None:
+        if after is not None:
+            return self.by_word.get(word_of(after))
+        op: Op = command.op
+        if command.call.operation != "reconcile" and op is not None:
+            return next((item for item in op.items if item.place == place), op) if op.items else op
+        # A replayed deletion: the process's latest one.
+        deletions = [o for o in self.world.ops if o.deletes and o.process is command.process and o.place == place]
+        return max((o for o in deletions if o.invoked >= 0), key=lambda o: o.invoked, default=None)
+
+    def _check_sight(self, change: Change) -> None:
+        """P2: what was made without sight of the store displaces nothing that its process had not seen."""
+        by, before = change.by, change.before
+        if by is None or before is None:
+            return
+        author = self.by_word.get(word_of(before))
+        if author is not None and author.process is by.process and by.process is not None:
+            return
+        if change.how == "write" and by.sight in {None, "clear"}:
+            return
+        seen, told = change.process.seen.get(before, 1 << 60), change.process.told.get(by.place, 1 << 60)
+        makers = self._folded(by) if change.how == "replay" else [by]
+        if any(seen < op.made for op in makers):
+            return
+        base_was_known = self._had_written(change) or any(
+            op.sight in {"clear", "stale"} or (op.sight is None and told < change.at) for op in makers
+        )
+        if base_was_known and before in self.kept and change.how == "replay":
+            return
+        if self.world.merges and set(text_of(before).split()) <= set(text_of(change.after).split()):
+            return
+        self.report("P2", f"{by.word} ({by.outcome or 'under way'}) displaced {word_of(before)} unseen")
+
+    def _had_written(self, change: Change) -> bool:
+        """Whether the store was known to hold a write of the process before: what was pending has that as a base."""
+        return any(c.process is change.process and c.at < change.at for c in self.changes[change.place])
+
+    def _folded(self, by: Op) -> list[Op]:
+        """Return the operations that may have been folded into what is replayed: it has the base of the first."""
+        others = [
+            op
+            for op in self.world.ops
+            if op.process is by.process and op.place == by.place and op.invoked >= 0 and op.outcome in {"journaled", ""}
+        ]
+        return [by, *others]
+
+    # At the end -------------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Account for every acknowledged write.
+
+        Raises:
+            Violation: One is not accounted for, or something is still pending.
+        """
+        world = self.world
+        for process in world.processes:
+            journal = process.fallback.journal
+            if process.alive and not process.closed and not journal.is_idle:
+                raise Violation("end", f"{process.name} cannot bring home what is pending: {journal.counts()}")
+            if process.alive and not process.closed and journal.counts().size:
+                raise Violation("end", f"{process.name} counts bytes of nothing: {journal.counts()}")
+            if (process.fallback.last_error or "").startswith("_"):
+                raise Violation("P5", f"{process.name} reports {process.fallback.last_error}, which is nobody's error")
+        held = [world.server.value(key) for key in world.keys]
+        words = {word for raw in held for word in text_of(raw).split()}
+        words |= {word for raw in (*self.kept, *self.dropped) for word in text_of(raw).split()}
+        words |= {word for entry in self.perished for word in text_of(entry.raw).split()}
+        for op in world.ops:
+            if not op.acknowledged or not op.is_write:
+                continue
+            if op.deletes:
+                self._check_deletion(op, held[op.place])
+            elif op.word not in words and not self._has_expired(op):
+                self._check_replaced(op)
+
+    def _has_expired(self, op: Op) -> bool:
+        """Whether its time was over by the end, wherever it had got to."""
+        ttl = self.world.settings.ttl
+        return ttl is not None and op.acknowledged_at + ttl <= self.world.now
+
+    def _check_replaced(self, op: Op) -> None:
+        changes = self.changes[op.place]
+        last = None
+        for change in changes:
+            if op.word in text_of(change.before).split() and op.word not in text_of(change.after).split():
+                last = change
+        if last is not None:
+            # Who wrote it last, and built on the others: what may replace that one may replace them.
+            author = self.by_word.get(word_of(last.before), op)
+            why = self._why_not(last, author) if author.acknowledged or author is op else ""
+            if why:
+                raise Violation("P1", f"{op.word} ({op.outcome}) was displaced by {_name(last)}, {why}")
+            return
+        if op.outcome == "committed":
+            raise Violation("P1", f"{op.word} was acknowledged as committed and never reached the store")
+        later = [other for other in self.world.ops if self._may_fold(other, op)]
+        if not later and not self._died_with(op):
+            raise Violation("P1", f"{op.word} ({op.outcome}) never reached the store, and nothing replaced it")
+
+    def _may_fold(self, other: Op, op: Op) -> bool:
+        """Whether `other` may have taken the place of `op` in their process's journal."""
+        return (
+            other is not op
+            and other.process is op.process
+            and other.place == op.place
+            and other.is_write
+            and other.invoked >= 0
+            and not other.before(op)
+            and (other.kind not in CONDITIONAL or other.made > op.invoked)
+            and (other.acknowledged or other.completed < 0 or bool(other.outcome))
+        )
+
+    def _died_with(self, op: Op) -> bool:
+        """Whether it was folded into what perished with its process."""
+        key = self.world.keys[op.place]
+        return op.process is not None and any(entry.key == key for entry in self.perished)
+
+    def _why_not(self, change: Change, op: Op) -> str:
+        """Say why a change was not allowed to displace an acknowledged write, "" if it was."""
+        by = change.by
+        if change.process is None or by is None or op.word in text_of(change.after).split():
+            return ""  # the server's own doing, another program's, or a text that was built on it
+        if by.process is op.process:
+            return "which had been over before" if by.before(op) and change.after is not None else ""
+        if by.before(op) and by.acknowledged and change.how == "write":
+            return "an attempt that its caller had long been told about"
+        saw = change.process.seen.get(change.before, 1 << 60) < by.made
+        # A plain write on a healthy store replaces, as the reference does.
+        is_plain = change.how == "write" and by.kind not in CONDITIONAL and by.sight in {None, "clear"}
+        return "" if saw or is_plain else "which had not seen it"
+
+    def _check_deletion(self, op: Op, held: bytes | None) -> None:
+        """What its own process had written before an acknowledged deletion must not come back after it."""
+        by = self.by_word.get(word_of(held))
+        if by is None or by.process is not op.process or not by.before(op):
+            return
+        changes = self.changes[op.place]
+        if changes and changes[-1].how in _BY_SERVER:
+            return
+        if any(c.after is None and c.by is op for c in changes):
+            raise Violation("P1", f"{by.word} came back after it had been deleted by {op.word}")
+
+
+def _name(change: Change) -> str:
+    by = "a deletion" if change.after is None else word_of(change.after)
+    return f"{by} ({change.how})"

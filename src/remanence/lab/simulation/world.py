@@ -1,0 +1,280 @@
+"""The world of a simulation: a server, a network, processes and their callers; a schedule decides what happens next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from remanence.lab.simulation.caller import READY, Caller, Idle, background, program
+from remanence.lab.simulation.ledger import Ledger, Violation, text_of
+from remanence.lab.simulation.network import Network, hashable
+from remanence.lab.simulation.process import Command, Pause, Process
+from remanence.lab.simulation.program import Op, parse
+from remanence.lab.simulation.redis_model import RedisModel
+from remanence.lab.simulation.scenario import Scenario
+from remanence.lab.simulation.schedule import Schedule
+from remanence.lab.simulation.story import Story
+from remanence.lab.simulation.trouble import Trouble
+from remanence.managers.redis_backend import CONFLICT_PREFIX
+from remanence.managers.redis_protocol import GUARDED_WRITE, arguments
+from remanence.record import encode, key_for, stamp
+
+__all__ = ["Option", "World"]
+
+_EPOCH: Final = 1_800_000_000.0
+_ROUNDS: Final = 400
+
+Option = tuple[Callable[[Any], None], Any]
+"""Something that may happen next: what does it, and with what."""
+
+
+class World:
+    """One run of a scenario.
+
+    Args:
+        scenario: What is simulated.
+        schedule: Decides.
+        tells: Whether the story is kept, for people.
+    """
+
+    def __init__(self, scenario: Scenario, schedule: Schedule, *, tells: bool = False) -> None:
+        self.scenario = scenario
+        self.settings = scenario.settings
+        self.schedule = schedule
+        self.story = Story(kept=tells)
+        self.now = _EPOCH
+        self.now_step = 0
+        self.places = scenario.places
+        self.keys = [key_for("memory", "WORKING_MEMORY", f"c{place}") for place in range(self.places)]
+        self.place_of = {key: place for place, key in enumerate(self.keys)}
+        self.merges = scenario.settings.fallback.settings.resolve is not None
+        self.command: Command | None = None
+        self.external: Op | None = None
+        self.cause = ""
+        self.ops: list[Op] = []
+        self.processes: list[Process] = []
+        self.callers: list[Caller] = []
+        self.graveyard: list[Caller] = []
+        self.initial: list[bytes | None] = [None] * self.places
+        self.ledger = Ledger(self)
+        self.network = Network(self)
+        self.trouble = Trouble(self)
+        self.server_skew = scenario.skews[-1]
+        self.server = self.new_server(self.server_skew, "run-0")
+        self._set_up()
+
+    # What the parts ask -----------------------------------------------------------------------------------------------
+
+    def tick(self) -> int:
+        """Return the number of the next step."""
+        self.now_step += 1
+        return self.now_step
+
+    def changes(self, place: int) -> int:
+        """Return how often a memory has changed so far."""
+        return len(self.ledger.changes[place])
+
+    def tell(self, who: str | Caller | Op, what: str) -> None:
+        """Add a line to the story."""
+        if self.story.kept:
+            self.story.tell(self.now - _EPOCH, _name(who), what)
+
+    def expire(self) -> None:
+        """Have what has run out of time go now, lest it looks like the work of the next command."""
+        if self.settings.ttl is not None:
+            self.cause = "expired"
+            self.server.expire()
+            self.cause = ""
+
+    def put_externally(self, op: Op, raw: bytes | None) -> None:
+        """Let another program write, past everything."""
+        self.expire()
+        self.external = op
+        self.server.answer(("delete", self.keys[op.place]) if raw is None else ("set", self.keys[op.place], raw))
+        self.external = None
+
+    def new_server(self, skew: float, run_id: str, *, of: RedisModel | None = None) -> RedisModel:
+        """Return a server whose clock is wrong by `skew` seconds, or a replica of one."""
+
+        def clock() -> float:
+            return self.now + skew
+
+        server = RedisModel(now=clock, run_id=run_id) if of is None else of.fork(now=clock, run_id=run_id)
+        server.on_write = self._written
+        return server
+
+    def add_process(self, name: str, number: int) -> Process:
+        """Add a process, with its background."""
+        skews = self.scenario.skews
+        process = Process(self, name, self.settings, skew=skews[number % len(skews)])
+        process.number = number
+        self.processes.append(process)
+        keeper = Caller(background(process), process, self._next_number(), background=True)
+        keeper.resume()
+        self.callers.append(keeper)
+        return process
+
+    def add_caller(self, process: Process | None, ops: list[Op]) -> None:
+        """Add a caller that does these operations."""
+        caller = Caller(None, process, self._next_number())
+        caller.body = program(self, caller, ops)
+        for op in ops:
+            op.caller = caller
+        self.callers.append(caller)
+
+    # Setting up -------------------------------------------------------------------------------------------------------
+
+    def _set_up(self) -> None:
+        if self.scenario.held:
+            for place in range(self.places):
+                self._hold(place)
+        if self.scenario.coarse:
+            refused = arguments(self.keys[0], None, None, 0, None)
+            self.server.answer(("execute_command", "EVAL", GUARDED_WRITE, *refused))
+        owners = [owner for owner, _ in self.scenario.programs if owner is not None]
+        for number in range(max(owners, default=-1) + 1):
+            self.add_process(f"P{number}", number)
+        for owner, lines in self.scenario.programs:
+            process = None if owner is None else self.processes[owner]
+            ops = parse(lines, process)
+            self.ops += ops
+            self.ledger.by_word.update({op.word: op for op in ops if op.is_write})
+            self.add_caller(process, ops)
+
+    def _hold(self, place: int) -> None:
+        """Have another program's memory be there already."""
+        now = stamp(self.now - 100.0)
+        op = Op("external", f"base{place}", place, acknowledged=True, outcome="committed")
+        self.ledger.by_word[op.word] = op
+        self.initial[place] = encode(op.word, None, now, now)
+        self.put_externally(op, self.initial[place])
+
+    def _next_number(self) -> int:
+        return len(self.callers) + len(self.graveyard)
+
+    # The run ----------------------------------------------------------------------------------------------------------
+
+    def play(self, visited: set[int] | None = None) -> bool:
+        """Run to the end and check.
+
+        Args:
+            visited: States that were met before, in any run; this one's are added.
+
+        Returns:
+            False when it met one of `visited` at a new decision: what follows has been, or will be, tried from there.
+
+        Raises:
+            Violation: A promise does not hold.
+        """
+        schedule = self.schedule
+        try:
+            while options := self._options():
+                plain, every = options
+                if len(every) > 1 and visited is not None and schedule.is_new:
+                    state = self._fingerprint()
+                    if state in visited:
+                        return False
+                    visited.add(state)
+                act, what = every[schedule.choose(plain, len(every))]
+                act(what)
+                self.ledger.raise_first()
+            self._heal()
+            self.expire()
+            self.ledger.close()
+            return True
+        finally:
+            for caller in (*self.callers, *self.graveyard):
+                caller.close()
+
+    def _options(self) -> tuple[int, list[Option]] | None:
+        """Return how many of the options are what happens on a good day, and all of them; None at the end."""
+        plain: list[Option] = []
+        odd: list[Option] = []
+        sleeping = working = False
+        for caller in self.callers:
+            state = caller.state
+            kind = type(state)
+            if kind is Command:
+                working = True
+                self.network.add_fates(caller, state, plain, odd)
+            elif state is READY or (kind is Pause and state.until <= self.now) or (kind is Idle and state.until()):
+                plain.append((self.network.resume, caller))
+                working = working or state is READY or not caller.background
+            elif kind is Pause:
+                sleeping = True
+                working = working or not caller.background
+        if working or self.trouble.outage:
+            self.trouble.add(odd)
+        if plain:
+            return len(plain), plain + odd
+        if sleeping and (not self.trouble.outage or self.trouble.advances):
+            return 1, [(self._advance, None), *odd]
+        return (0, odd) if self.trouble.outage else None
+
+    def _advance(self, _: None = None) -> None:
+        """Let time pass until the first that sleeps wakes."""
+        if self.trouble.outage:
+            self.trouble.advances -= 1
+        wakes = [caller.state.until for caller in self.callers if type(caller.state) is Pause]
+        self.now = max(self.now, min(wakes))
+
+    def _heal(self) -> None:
+        """End whatever is wrong, let what is late arrive, and bring home what is pending."""
+        self.trouble.clear()
+        self.tell("world", "is healed")
+        self.now += 2 * self.settings.timeout
+        self.network.deliver_all()
+        for _ in range(_ROUNDS):
+            options = self._options()
+            if options is None:
+                return
+            act, what = options[1][0]
+            act(what)
+            self.ledger.raise_first()
+        raise Violation("end", "what is pending does not come home")
+
+    # What is noted ----------------------------------------------------------------------------------------------------
+
+    def _written(self, key: str, before: bytes | None, after: bytes | None) -> None:
+        place = self.place_of.get(key)
+        if place is not None:
+            self.tell("server", f"memory {place}: {text_of(before)!r} becomes {text_of(after)!r}")
+            self.ledger.changed(place, before, after, self.cause)
+        elif key.startswith(CONFLICT_PREFIX + ":"):
+            self.tell("server", f"copy of {text_of(after or before)!r} is {'kept' if after else 'removed'}")
+            self.ledger.copied(after if after is not None else before, kept=after is not None)
+
+    def _fingerprint(self) -> int:
+        """Return a number that is equal only where everything that happens later, and is checked, is equal."""
+        trouble, spell = self.trouble, self.network.spell
+        return hash(
+            (
+                self.now,
+                trouble.outage,
+                len(trouble.outages),
+                trouble.advances,
+                tuple(trouble.events),
+                self.server.fingerprint(),
+                self.ledger.hash,
+                tuple([process.history for process in self.processes]),
+                tuple([_pending(caller, spell) for caller in self.callers]),
+                tuple([(c.process.name, c.call.operation, hashable(c.step)) for c in self.network.late]),
+            )
+        )
+
+
+def _pending(caller: Caller, spell: int) -> Any:
+    """What a caller is about to learn, as far as its process's history does not tell."""
+    state = caller.state
+    if type(state) is Command:
+        return state.sent_in == spell, caller.connected
+    return (type(caller.failure), hashable(caller.reply)) if state is READY else caller.connected
+
+
+def _name(who: str | Caller | Op) -> str:
+    if isinstance(who, str):
+        return who
+    process = who.process
+    if process is None:
+        return "another program"
+    return f"{process.name} (replay)" if isinstance(who, Caller) and who.background else str(process.name)
