@@ -41,17 +41,22 @@ class Caller:
         state: What it waits for: READY for its turn, a `Command`, a `Pause`, an `Idle`, or DONE.
         reply: What it goes on with; `failure` where something went wrong.
         connected: Number of the server that its connection leads to, -1 for none.
+        began: Seconds of the world at which its operation began.
+        due: When it could have gone on.
+        delay: Seconds since it began in which it could, and the scheduler let others go on: not its doing.
         answered: The step that the reply answers, None for none.
     """
 
     __slots__ = (
         "answered",
         "background",
+        "began",
         "body",
         "connected",
         "context",
+        "delay",
+        "due",
         "failure",
-        "name",
         "number",
         "op",
         "process",
@@ -70,6 +75,7 @@ class Caller:
         self.failure: BaseException | None = None
         self.answered: Any = None
         self.connected = -1
+        self.began = self.due = self.delay = 0.0
         self.op: Op | None = None
 
     def resume(self) -> None:
@@ -110,6 +116,7 @@ def program(world: World, caller: Caller, ops: Sequence[Op]) -> Body:
     for op in ops:
         op.invoked = op.made = world.tick()
         caller.op = op
+        caller.began, caller.delay = world.now, 0.0
         if op.process is not None and op.process.closed:
             return
         world.tell(op, f"{op.kind} {op.word} begins")

@@ -1,8 +1,9 @@
 """The account of a schedule: every change of the store, every acknowledgement, and what may not have happened.
 
 Checked while it runs: that nothing displaces what its process had not seen (P2), that a read which claims to come from
-the store tells what it held meanwhile (P5), that no call makes more attempts than allowed, and none while the breaker
-is open (P4). Checked at the end: that every acknowledged write is accounted for (P1), and that nothing is pending.
+the store tells what it held meanwhile (P5), that no call waits past its deadline (P3) or makes more attempts than
+allowed, and none while the breaker is open (P4). Checked at the end: that every acknowledged write is accounted for
+(P1), and that nothing is pending.
 """
 
 from __future__ import annotations
@@ -11,14 +12,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from remanence.journal.entry import Entry
-from remanence.lab.simulation.program import CONDITIONAL, Op
+from remanence.lab.simulation.program import CONDITIONAL, SINGLE, Op
 
 if TYPE_CHECKING:
+    from remanence.lab.simulation.caller import Caller
     from remanence.lab.simulation.process import Process
     from remanence.lab.simulation.world import World
 
 __all__ = ["Change", "Ledger", "Violation", "word_of"]
 
+_GRACE: Final = 0.05 + 1e-6
 _TEXT: Final = 5
 """Which of a record's parts between quotes the text is."""
 
@@ -29,7 +32,7 @@ class Violation(AssertionError):  # noqa: N818 - what is violated is a promise, 
     """A promise does not hold for a schedule.
 
     Attributes:
-        promise: "P1", "P2", "P4", "P5" or "end".
+        promise: "P1" to "P5", or "end" for what does not come to one.
     """
 
     def __init__(self, promise: str, what: str) -> None:
@@ -120,6 +123,15 @@ class Ledger:
         if self.world.network.late:
             begun = tuple([other.word for other in self.world.ops if other.invoked >= 0])
             self.hash = hash((self.hash, op.word, begun))
+
+    def check_time(self, caller: Caller, until: float) -> None:
+        """P3: what a call waits for is over by its deadline, and whatever it does after that takes 50 ms at most."""
+        op = caller.op
+        if op is None or caller.background or op.kind not in SINGLE:
+            return
+        late = until - caller.began - caller.delay - self.world.settings.deadline
+        if late > _GRACE:
+            self.report("P3", f"{op.word} waits until {late:.3f} s past its deadline")
 
     def answered(self, op: Op, raw: bytes | None, since: int) -> None:
         """Check that what a read gave as the store's is what the store held meanwhile."""

@@ -10,7 +10,7 @@ from redis.exceptions import ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from remanence.lab.simulation.caller import DONE, READY, Caller, Idle
-from remanence.lab.simulation.process import Command, Process
+from remanence.lab.simulation.process import Command, Pause, Process
 from remanence.lab.simulation.redis_model import RedisModel
 from remanence.lab.simulation.story import shown_command, shown_reply
 from remanence.managers.redis_backend import Pipeline
@@ -82,16 +82,22 @@ class Network:
 
     def resume(self, caller: Caller) -> None:
         """Let a caller go on with what it has been told."""
-        process = caller.process
+        process, world = caller.process, self.world
+        due = caller.state.until if type(caller.state) is Pause else caller.due
+        caller.delay += max(0.0, world.now - due) if due else 0.0
         if process is not None:
             if caller.failure is None and caller.answered is not None:
                 self._note_told(process, caller.answered, caller.reply)
                 caller.answered = None
             told = type(caller.failure) if caller.failure is not None else hashable(caller.reply)
-            process.history = hash((process.history, caller.number, told, self.world.now))
+            process.history = hash((process.history, caller.number, told, world.now))
+        caller.due = 0.0
         caller.resume()
         if type(caller.state) is Command:
+            world.ledger.check_time(caller, caller.state.deadline)
             self.send(caller, caller.state)
+        elif type(caller.state) is Pause:
+            world.ledger.check_time(caller, caller.state.until)
 
     def apply(self, caller: Caller) -> None:
         """Have the server carry the command out, and answer."""
@@ -105,7 +111,7 @@ class Network:
         except ResponseError as error:
             caller.failure = error
         self.world.tell(caller, f"{shown_command(command)}: {shown_reply(caller.reply, caller.failure)}")
-        caller.state = READY
+        caller.state, caller.due = READY, self.world.now
         if self._is_dull(command) or self._is_alone(caller):
             self.resume(caller)  # nobody else of its process could come in between
 
@@ -179,6 +185,7 @@ class Network:
 
     def _time_out(self, caller: Caller) -> None:
         self.keep_late(caller)
+        caller.delay += max(0.0, self.world.now - caller.state.deadline)
         self.world.now = max(self.world.now, caller.state.deadline)
         self._fail(caller, RedisTimeoutError("timeout"), "times out")
 
@@ -188,7 +195,7 @@ class Network:
             caller.context[ATTEMPT].sent = True  # type: ignore[union-attr]
         caller.connected = -1
         caller.failure = error
-        caller.state = READY
+        caller.state, caller.due = READY, self.world.now
         self.resume(caller)
 
     def _fault(self, what: tuple[Caller, str]) -> None:

@@ -29,6 +29,9 @@ KINDS = {
 
 READS = frozenset({"retrieve", "retrieve_many"})
 UNACCOUNTED = frozenset({"retrieve", "retrieve_many", "replay", "close", "store_many", "delete_many"})
+SINGLE = frozenset({"retrieve", "store", "update", "delete", "create"})
+"""Operations that are one call, and so end within one deadline."""
+
 CONDITIONAL = frozenset({"mutate", "swap", "create"})
 
 
