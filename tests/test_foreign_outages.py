@@ -11,19 +11,18 @@ import pytest
 import redis
 
 from remanence import CircuitBreaker, Fallback, wrap
-from remanence.lab import RedisServer
-from tests.relay import Relay, home, texts, value
+from remanence.lab import FaultProxy, RedisServer
+from tests.relay import home, texts, value
 
 pytestmark = pytest.mark.chaos
 
 
 @pytest.fixture
-def relay(server: RedisServer, redis_url: str) -> Iterator[Relay]:
-    """A relay in front of the shared, emptied server."""
+def proxy(server: RedisServer, redis_url: str) -> Iterator[FaultProxy]:
+    """A proxy in front of the shared, emptied server."""
     assert redis_url
-    made = Relay(server.port)
-    yield made
-    made.close()
+    with FaultProxy(server.port) as made:
+        yield made
 
 
 class Foreign:
@@ -79,18 +78,18 @@ class AsyncForeign:
         self.sync.delete(input)
 
 
-def test_a_foreign_manager_inside_the_stack(relay: Relay, server: RedisServer) -> None:
+def test_a_foreign_manager_inside_the_stack(proxy: FaultProxy, server: RedisServer) -> None:
     """Its writes are acknowledged, read back, brought home; what others wrote stays, and ours is kept."""
-    foreign, direct = Foreign(relay.url), Foreign(server.url)
+    foreign, direct = Foreign(proxy.url), Foreign(server.url)
     manager: Any = wrap(foreign, Fallback(), CircuitBreaker(failures=2, open_for=0.1, open_for_max=0.2))
     manager.store(value("base", "known"))
     direct.client.set("mine:blind", "theirs")
-    relay.cut()
+    proxy.reset()
     for conversation in ("known", "blind", "new"):
         assert manager.store(value("ours", conversation)).outcome == "journaled"
     version = manager.retrieve(value(conversation="known")).version
     assert manager.retrieve(value(conversation="known"))[0].working_memory == "ours"
-    relay.mend()
+    proxy.heal()
     home(manager)
     assert [direct.client.get(f"mine:{name}") for name in ("known", "blind", "new")] == ["ours", "theirs", "ours"]
     assert texts(manager) == ["ours"]
@@ -101,19 +100,19 @@ def test_a_foreign_manager_inside_the_stack(relay: Relay, server: RedisServer) -
     direct.client.close()
 
 
-def test_an_asynchronous_foreign_manager_inside_the_stack(relay: Relay, server: RedisServer) -> None:
+def test_an_asynchronous_foreign_manager_inside_the_stack(proxy: FaultProxy, server: RedisServer) -> None:
     """The same, with the replay as a task of the loop."""
-    foreign, direct = AsyncForeign(relay.url), Foreign(server.url)
+    foreign, direct = AsyncForeign(proxy.url), Foreign(server.url)
 
     async def scenario() -> list[str | None]:
         manager: Any = wrap(foreign, Fallback(), CircuitBreaker(failures=2, open_for=0.1, open_for_max=0.2))
         await manager.store(value("base", "known"))
         direct.client.set("mine:blind", "theirs")
-        relay.cut()
+        proxy.reset()
         for conversation in ("known", "blind"):
             assert (await manager.store(value("ours", conversation))).outcome == "journaled"
         assert (await manager.retrieve(value(conversation="known")))[0].working_memory == "ours"
-        relay.mend()
+        proxy.heal()
         deadline = time.monotonic() + 10
         while manager.has_pending_writes and time.monotonic() < deadline:  # noqa: ASYNC110 - no event to wait for
             await asyncio.sleep(0.01)

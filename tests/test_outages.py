@@ -17,9 +17,9 @@ import redis
 from remanence import CircuitBreaker, Fallback, RedisWorkingMemoryManager, Retry, resilient
 from remanence.errors import VersionConflictError
 from remanence.events import EntryStuck, Event, ReplayFinished
-from remanence.lab import RedisServer
+from remanence.lab import FaultProxy, RedisServer
 from remanence.record import digest
-from tests.relay import Relay, held, home, texts, value
+from tests.relay import held, home, texts, value
 from tests.support import threads, wait_until
 
 pytestmark = pytest.mark.chaos
@@ -30,12 +30,11 @@ MARGIN = 0.25
 
 
 @pytest.fixture
-def relay(server: RedisServer, redis_url: str) -> Iterator[Relay]:
-    """A relay in front of the shared, emptied server."""
+def proxy(server: RedisServer, redis_url: str) -> Iterator[FaultProxy]:
+    """A proxy in front of the shared, emptied server."""
     assert redis_url
-    made = Relay(server.port)
-    yield made
-    made.close()
+    with FaultProxy(server.port) as made:
+        yield made
 
 
 @pytest.fixture
@@ -175,48 +174,46 @@ def test_a_frozen_server_costs_each_call_its_deadline_at_most(
 
 
 def test_a_write_that_is_delivered_after_the_replay_changes_nothing(
-    relay: Relay, stranger: Any, stack: Callable[..., Any], server: RedisServer
+    proxy: FaultProxy, stranger: Any, stack: Callable[..., Any], server: RedisServer
 ) -> None:
     """The network holds it back, its caller is answered from the journal, others write on; then it is refused."""
-    manager = stack(relay.url, retry=Retry(attempts=1))
+    manager = stack(proxy.url, retry=Retry(attempts=1))
     manager.store(value("base"))
-    relay.holding = True
+    late = proxy.hold(command="EVALSHA")
     assert manager.store(value("late")).outcome == "journaled"
-    relay.holding = False
     home(manager)
     assert held(server.url) == "late"
     stranger.store(value("newer"))
     before = scripts_run(server)
-    assert relay.deliver() >= 1
+    assert late.deliver() == 1
     wait_until(lambda: scripts_run(server) > before, "the late write has arrived")
     assert (held(server.url), texts(manager)) == ("newer", [])
 
 
 def test_a_write_that_is_delivered_before_the_replay_is_recognised(
-    relay: Relay, stack: Callable[..., Any], server: RedisServer
+    proxy: FaultProxy, stack: Callable[..., Any], server: RedisServer
 ) -> None:
     """It was applied within its time: the replay finds its own value, and there is no conflict."""
-    manager = stack(relay.url, retry=Retry(attempts=1))
+    manager = stack(proxy.url, retry=Retry(attempts=1))
     manager.store(value("base"))
-    relay.holding = True
+    late = proxy.hold(command="EVALSHA")
     caller = threading.Thread(target=lambda: manager.store(value("held back")))
     caller.start()
-    wait_until(lambda: bool(relay._held), "the write is on its way")
-    relay.deliver()
+    late.wait()
+    late.deliver()
     wait_until(lambda: held(server.url) == "held back", "the write is applied")
     caller.join(5)
-    relay.holding = False
     home(manager)
     assert (held(server.url), texts(manager)) == ("held back", [])
 
 
 def test_a_writer_from_another_process_during_the_outage_is_not_overwritten(
-    relay: Relay, stack: Callable[..., Any], server: RedisServer
+    proxy: FaultProxy, stack: Callable[..., Any], server: RedisServer
 ) -> None:
     """Its text stays, ours is kept, although this process knew the memory."""
-    manager = stack(relay.url)
+    manager = stack(proxy.url)
     manager.store(value("base"))
-    relay.cut()
+    proxy.reset()
     assert manager.store(value("ours")).outcome == "journaled"
     program = f"""
         from remanence import RedisWorkingMemoryManager
@@ -224,53 +221,53 @@ def test_a_writer_from_another_process_during_the_outage_is_not_overwritten(
             manager.store({{"conversation_id": "c", "working_memory": "theirs"}})
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True, timeout=30)
-    relay.mend()
+    proxy.heal()
     home(manager)
     assert (held(server.url), texts(manager)) == ("theirs", ["ours"])
 
 
 def test_a_deletion_by_somebody_else_during_the_outage_wins(
-    relay: Relay, stranger: Any, stack: Callable[..., Any], server: RedisServer
+    proxy: FaultProxy, stranger: Any, stack: Callable[..., Any], server: RedisServer
 ) -> None:
     """Same server, before its time: nothing is stored again, and ours is kept as a copy."""
-    manager = stack(relay.url)
+    manager = stack(proxy.url)
     manager.store(value("base"))
-    relay.cut()
+    proxy.reset()
     manager.store(value("ours"))
     stranger.delete(value())
-    relay.mend()
+    proxy.heal()
     home(manager)
     assert (held(server.url), texts(manager)) == (None, ["ours"])
 
 
 def test_a_dripping_server_is_bounded_and_loses_nothing(
-    relay: Relay, stack: Callable[..., Any], server: RedisServer
+    proxy: FaultProxy, stack: Callable[..., Any], server: RedisServer
 ) -> None:
     """Bytes that come one by one do not stretch a call beyond its deadline."""
-    manager = stack(relay.url)
+    manager = stack(proxy.url)
     manager.store(value("base"))
-    relay.dripping = True
+    proxy.drip(1, every=0.05)
     for text in ("first", "second"):
         begun = time.monotonic()
         manager.store(value(text))
         manager.retrieve(value(conversation="other"))
         assert time.monotonic() - begun <= 2 * (DEADLINE + MARGIN)
-    relay.dripping = False
+    proxy.heal()
     home(manager)
     assert (held(server.url), texts(manager)) == ("second", [])
 
 
 def test_an_entry_that_the_server_never_takes_is_set_aside(
-    relay: Relay, stack: Callable[..., Any], server: RedisServer
+    proxy: FaultProxy, stack: Callable[..., Any], server: RedisServer
 ) -> None:
     """WRONGTYPE: the others come home, it is counted, and comes home by `replay()` once its cause is gone."""
     events: list[Event] = []
-    manager = stack(relay.url, listeners=[events.append])
-    relay.cut()
+    manager = stack(proxy.url, listeners=[events.append])
+    proxy.reset()
     key = manager.store(value("ours", "bad"))
     manager.store(value("ours", "good"))
     server.command("RPUSH", str(key), "a list")
-    relay.mend()
+    proxy.heal()
     wait_until(lambda: manager.health().stuck == 1 and manager.health().pending == 0, "one is stuck, none pending")
     assert held(server.url, "good") == "ours"
     assert [event.error for event in events if isinstance(event, EntryStuck)] == ["ResponseError"]
@@ -314,14 +311,14 @@ def test_a_missing_permission_reaches_the_caller_and_acknowledges_nothing(
 
 
 def test_conflict_copies_are_plain_keys_with_a_life(
-    relay: Relay, stranger: Any, stack: Callable[..., Any], server: RedisServer
+    proxy: FaultProxy, stranger: Any, stack: Callable[..., Any], server: RedisServer
 ) -> None:
     """Raw under remanence-conflict:{type}:{id}:{digest}, byte for byte as written; a delete removes them."""
-    manager = stack(relay.url, conflict_ttl=1000.0)
+    manager = stack(proxy.url, conflict_ttl=1000.0)
     stranger.store(value("theirs", "a:b"))
-    relay.cut()
+    proxy.reset()
     receipt = manager.store(value("ours", "a:b"))
-    relay.mend()
+    proxy.heal()
     home(manager)
     with redis.Redis.from_url(server.url) as raw:
         name = f"remanence-conflict:WORKING_MEMORY:a:b:{receipt.version}"

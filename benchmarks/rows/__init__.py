@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.rows import batch, footprint, healthy, in_memory, layers, outage, replay
+from benchmarks.rows import batch, footprint, healthy, in_memory, layers, outage, proxy, replay
 from benchmarks.setting import Row
 
 __all__ = ["ROWS"]
@@ -15,4 +15,5 @@ ROWS: tuple[Row, ...] = (
     *replay.ROWS,
     *in_memory.ROWS,
     *footprint.ROWS,
+    *proxy.ROWS,
 )

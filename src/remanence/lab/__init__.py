@@ -3,23 +3,47 @@
 from __future__ import annotations
 
 from remanence.lab.errors import (
+    FaultNotFiredError,
     LabError,
+    NothingHeldError,
     PortTakenError,
+    ProxyError,
+    ProxyNotRunningError,
+    ProxyPortTakenError,
     ServerNotFoundError,
     ServerNotRunningError,
     ServerReplyError,
     ServerStartError,
+    ServerStateError,
     ServerStopError,
 )
+from remanence.lab.fault_proxy import Fault, FaultProxy, HeldRequests, LogEntry
 from remanence.lab.redis_server import RedisServer
+from remanence.lab.server_states import STATES, Failure, ServerState, StateFacts
+from remanence.lab.stateful import HeldState
 
 __all__ = [
+    "STATES",
+    "Failure",
+    "Fault",
+    "FaultNotFiredError",
+    "FaultProxy",
+    "HeldRequests",
+    "HeldState",
     "LabError",
+    "LogEntry",
+    "NothingHeldError",
     "PortTakenError",
+    "ProxyError",
+    "ProxyNotRunningError",
+    "ProxyPortTakenError",
     "RedisServer",
     "ServerNotFoundError",
     "ServerNotRunningError",
     "ServerReplyError",
     "ServerStartError",
+    "ServerState",
+    "ServerStateError",
     "ServerStopError",
+    "StateFacts",
 ]

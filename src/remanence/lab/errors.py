@@ -8,18 +8,30 @@
     │   └── PortTakenError       something else listens on its port
     ├── ServerStopError          it did not shut down in time, and was killed
     ├── ServerNotRunningError    the operation needs a running server
-    └── ServerReplyError         it answered a command with an error
+    ├── ServerStateError         it is in another state, or did not get into or out of one
+    ├── ServerReplyError         it answered a command with an error
+    └── ProxyError               of the fault proxy
+        ├── ProxyPortTakenError      something else uses its port
+        ├── ProxyNotRunningError     the operation needs a running proxy
+        ├── FaultNotFiredError       a fault did not do its work in time
+        └── NothingHeldError         there is no request to deliver or to drop
 """
 
 from __future__ import annotations
 
 __all__ = [
+    "FaultNotFiredError",
     "LabError",
+    "NothingHeldError",
     "PortTakenError",
+    "ProxyError",
+    "ProxyNotRunningError",
+    "ProxyPortTakenError",
     "ServerNotFoundError",
     "ServerNotRunningError",
     "ServerReplyError",
     "ServerStartError",
+    "ServerStateError",
     "ServerStopError",
 ]
 
@@ -55,6 +67,10 @@ class ServerNotRunningError(LabError):
     """The operation needs a running server."""
 
 
+class ServerStateError(LabError):
+    """The server is in another state already, or did not get into one, or out of it, in time."""
+
+
 class ServerReplyError(LabError):
     """The server answered a command with an error.
 
@@ -66,3 +82,41 @@ class ServerReplyError(LabError):
         self.code = reply.split(" ", 1)[0]
         self.reply = reply
         super().__init__(f"The server refused the command: {self.code} (the whole answer is in .reply).")
+
+
+class ProxyError(LabError):
+    """The fault proxy could not do what it was asked for."""
+
+
+class ProxyPortTakenError(ProxyError):
+    """Something else uses the proxy's port."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(
+            f"Port {port} of 127.0.0.1 is in use, so the proxy was not started. Choose another one, or leave out port=."
+        )
+        self.port = port
+
+
+class ProxyNotRunningError(ProxyError):
+    """The operation needs a running proxy."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The proxy does not run here, so nothing was changed: start() it or enter it as a context manager. In a "
+            "forked child it does not run either; set faults in the process that started it."
+        )
+
+
+class FaultNotFiredError(ProxyError):
+    """A fault did not do its work in time; it is still set."""
+
+
+class NothingHeldError(ProxyError):
+    """There is no request to deliver or to drop."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "No request is held: none has come, it was delivered or dropped already, or the server ended its "
+            "connection meanwhile. wait() for it first."
+        )

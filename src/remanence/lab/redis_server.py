@@ -1,4 +1,4 @@
-"""A real Redis or Valkey server that can be killed, frozen and brought back, always on the same port."""
+"""A real Redis or Valkey server that can be killed, frozen, put into its states and brought back, on the same port."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from remanence.lab.ports import choose_port, is_free
 from remanence.lab.resp import Reply, RespConnection
 from remanence.lab.server_binary import find_server_binary
 from remanence.lab.server_settings import Durability, check_settings, render_settings
+from remanence.lab.stateful import Stateful
 from remanence.lab.supervision import SupervisedProcess
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ _PROBE_TIMEOUT = 0.5
 _LOG_LINES = 8
 
 
-class RedisServer:
+class RedisServer(Stateful):
     """A private server on 127.0.0.1, which ends with this process however that ends.
 
     It is a context manager: entering starts it, leaving closes it. Its port is chosen at construction and never
@@ -77,6 +78,7 @@ class RedisServer:
         self._port = choose_port() if port is None else port
         self._durability = durability
         self._config = dict(config or {})
+        self._config_once: Mapping[str, str] = {}
         self._start_timeout = start_timeout
         self._stop_timeout = stop_timeout
         self._version: str | None = None
@@ -201,29 +203,34 @@ class RedisServer:
                 self._process.signal(signal.SIGCONT)
                 self._frozen = False
 
-    def restart(self, *, keep_data: bool = True, wait: bool = True) -> Self:
+    def restart(self, *, keep_data: bool = True, wait: bool = True, config: Mapping[str, str] | None = None) -> Self:
         """Bring it up again on the same port, after a clean shutdown if it runs.
 
         Args:
             keep_data: False empties it, as a server comes back that lost its disk.
             wait: As in `start`.
+            config: More lines of redis.conf, over the constructor's, until the next start.
 
         Raises:
             ServerStartError: As in `start`.
             ServerStopError: As in `stop`.
+            ValueError: `config` sets what this class sets.
         """
+        check_settings(self._durability, config or {})
         with self._lock:
             if keep_data:
                 self.stop()
             else:
                 self.kill()
                 shutil.rmtree(self._data, ignore_errors=True)
+            self._config_once = dict(config or {})
             return self.start(wait=wait)
 
     def close(self) -> None:
         """End it and remove its temporary directory; with a `directory` of yours, shut it down cleanly first."""
         with self._lock:
             try:
+                self._forget_state()
                 if self._keep_directory:
                     self.stop()
             finally:
@@ -299,7 +306,9 @@ class RedisServer:
         # password in it shows in no list of processes.
         configuration = self._directory / "redis.conf"
         configuration.touch(mode=0o600)
-        configuration.write_text(render_settings(self._port, self._durability, self._config), "utf-8")
+        settings = {**self._config, **self._config_once}
+        self._config_once = {}
+        configuration.write_text(render_settings(self._port, self._durability, settings), "utf-8")
         with self._log.open("wb") as log:
             self._process.spawn([str(self._binary), str(configuration)], output=log, cwd=self._data)
 
