@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from remanence.errors import JournalFullError, ManagerClosedError
-from remanence.journal.entry import Entry, KeptValue, fold
+from remanence.journal.entry import BLIND, Entry, KeptValue, fold
 from remanence.journal.memory import JournalCounts, MemoryJournal
 from remanence.record import version_of
 from tests.support import threads
@@ -334,3 +334,22 @@ def test_threads_lose_nothing() -> None:
     assert len(settled) == len(set(settled))
     assert left | set(settled) == {f"{n}-{i}" for n in (1, 2, 3) for i in range(300)}
     assert held.counts().size == 5 * len(left)
+
+
+def test_a_blind_write_stays_blind_over_a_committed_earlier_one() -> None:
+    """It may replace that one, which is its own process's; to everybody else's it has no base to win from."""
+    blind = entry("a", 2, base=BLIND, base_until=None, server=None)
+    held = journal(blind)
+    held.supersede("a", 1, lambda: entry("a", 1, raw=b"earlier"), now=0.0)
+    pending = held.get("a")
+    assert pending is not None
+    assert (pending.base, pending.sent) == (BLIND, (version_of(b"earlier"),))
+
+
+def test_a_write_with_a_base_is_made_over_a_committed_earlier_one() -> None:
+    """What the store holds now is its own process's earlier write."""
+    held = journal(entry("a", 2))
+    held.supersede("a", 1, lambda: entry("a", 1, raw=b"earlier"), now=0.0)
+    pending = held.get("a")
+    assert pending is not None
+    assert (pending.base, pending.base_until) == (version_of(b"earlier"), None)

@@ -62,6 +62,14 @@ def test_a_blind_entry_is_first_tried_over_nothing() -> None:
     assert first_guard(entry(OURS, base=BLIND, sent=("s",))) == (ABSENT, "s")
 
 
+@pytest.mark.parametrize("held", [record("theirs", NOW - 1000), b""], ids=["replaced", "deleted"])
+@pytest.mark.parametrize("raw", [OURS, None], ids=["a store", "a deletion"])
+def test_what_the_store_acknowledged_before_contests_nobody(raw: bytes | None, held: bytes) -> None:
+    """However new ours looks: whoever replaced or deleted it since could see it, so there is nothing to keep either."""
+    again = entry(raw, base=version_of(raw), base_until=None, committed=True)
+    assert decide(again, situation(held)) == Decision(write=False)
+
+
 @pytest.mark.parametrize("at", [NOW, NOW - 1000])
 def test_blind_loses_against_anything(at: float) -> None:
     """Row 2: the store's value stays, however old, and ours becomes a copy."""

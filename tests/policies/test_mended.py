@@ -206,6 +206,39 @@ def test_a_merged_text_whose_answer_was_lost_is_not_merged_again(make: Callable[
     assert (it.held(), it.pending(), it.conflicts()) == ("theirs\n\nours", 0, [])
 
 
+def test_a_write_that_was_folded_in_while_a_merged_text_was_under_way_is_not_lost(make: Callable[..., Setting]) -> None:
+    """The store holds the text that was merged of the earlier write: the later one is not in it."""
+    it = make(resolve=concatenate)
+    it.store("base")
+    it.down()
+    it.store("ours")
+    it.stranger_writes("theirs")
+
+    def lose(call: Call) -> Any:
+        if call.operation != "reconcile":
+            return None
+        results = it.inner._carry_out(call)
+        if all(result is None for result in results):
+            it.up()
+            later = it.manager.store(value("c", "later"))
+            call.unsettled_until = it.clock.now + 1.0
+
+            async def wait() -> None:
+                await later
+                raise DOWN
+
+            if inspect.isawaitable(later):
+                return wait()
+            raise DOWN
+        return results
+
+    it.down(lose)
+    it.replay()
+    assert it.script.then is None, "no merged text was written"
+    assert "later" in (it.held() or "")
+    assert (it.pending(), it.conflicts()) == (0, [])
+
+
 @pytest.mark.parametrize("policies", [(Fallback,), (Fallback, Retry)], ids=["journal", "retry"])
 def test_the_last_of_two_items_with_one_key_stands(make: Callable[..., Setting], policies: Any) -> None:
     """Also when the first one fails once, and would be repeated after the second."""

@@ -115,6 +115,7 @@ def program(world: World, caller: Caller, ops: Sequence[Op]) -> Body:
     heard: dict[int, str] = {}
     for op in ops:
         op.invoked = op.made = world.tick()
+        op.made_at = world.now
         caller.op = op
         caller.began, caller.delay = world.now, 0.0
         if op.process is not None and op.process.closed:
@@ -223,6 +224,7 @@ def _batch(world: World, op: Op, operation: str, values: list[dict[str, str]]) -
     world.ledger.by_word.update({item.word: item for item in op.items})
     for item in op.items:
         item.invoked = item.made = op.invoked
+        item.made_at = op.made_at
         item.sight = op.process.sight.get(item.place)
     results = yield from op.process.drive(batch_flow(op.process, operation, values), None, 0)
     for item, result in zip(op.items, results, strict=True):
@@ -276,7 +278,6 @@ def _write(op: Op, call: Any) -> Flow:
 
 def _acknowledged(op: Op, receipt: Any) -> None:
     op.outcome = receipt.outcome
-    op.acknowledged_at = op.process.world.now
     op.acknowledged = receipt.outcome != "missing" or op.deletes
     if receipt.outcome == "committed" or (receipt.outcome == "missing" and not op.process.has_pending(op.place)):
         op.process.sight[op.place] = "clear"

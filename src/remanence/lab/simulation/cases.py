@@ -59,7 +59,8 @@ _TYPICAL: Final = (
     ("swap", "create", "mutate"),
 )
 _EXHAUSTED: Final = ("cut", "freeze")
-"""Outages of the small cases: a cut makes all that a kill does but the server's restart, which has cases of its own."""
+_RESTARTS: Final = ("kill", "wipe", "readonly")
+"""Outages of the small cases: a cut does all that a kill does but the server's restart, which has cases of its own."""
 
 _FALLBACKS: Final = (
     *(Fallback() for _ in range(6)),
@@ -119,27 +120,45 @@ def small_cases() -> Iterator[Case]:
     """Give the small cases: every schedule of each is played.
 
     Two processes with two and one operations, of every kind, and with three each, of typical ones; one process with
-    four operations, of every kind, in two outages.
+    four operations, of every kind, in two outages; and two operations with one event of each kind.
     """
-    for outage in _EXHAUSTED:
-        for first in itertools.product(_BASIC, repeat=2):
-            for second in _BASIC:
-                yield _case("2 processes x 2+1", ((0, first), (1, (second,))), (outage,))
-        for pair in itertools.combinations_with_replacement(_TYPICAL, 2):
-            yield _case("2 processes x 3", tuple(enumerate(pair)), (outage,))
+    yield from _two_processes()
+    yield from _one_process()
+    yield from _events()
+
+
+def _two_processes() -> Iterator[Case]:
+    for outage, first, second in itertools.product(_EXHAUSTED, itertools.product(_BASIC, repeat=2), _BASIC):
+        yield _case("2 processes x 2+1", ((0, first), (1, (second,))), (outage,))
+    pairs = itertools.combinations_with_replacement(_TYPICAL, 2)
+    for pair, outage in itertools.product(pairs, _EXHAUSTED):
+        yield _case("2 processes x 3", tuple(enumerate(pair)), (outage,))
+    pairs = itertools.combinations_with_replacement(_TYPICAL[:2], 2)
+    for pair, outage in itertools.product(pairs, _RESTARTS):
+        yield _case("2 processes x 3", tuple(enumerate(pair)), (outage,))
+
+
+def _one_process() -> Iterator[Case]:
     for outages in itertools.product(_EXHAUSTED, repeat=2):
         for kinds in itertools.product(_BASIC, repeat=4):
             yield _case("1 process x 4", ((0, kinds),), outages)
-    for outage in ("kill", "wipe"):
-        for pair in itertools.combinations_with_replacement(_TYPICAL[:2], 2):
-            yield _case("2 processes x 3", tuple(enumerate(pair)), (outage,))
-        for kinds in _TYPICAL:
-            yield _case("1 process x 4", ((0, (*kinds, "store")),), (outage, "cut"))
+    for kinds, outage in itertools.product(_TYPICAL, _RESTARTS):
+        yield _case("1 process x 4", ((0, (*kinds, "store")),), (outage, "cut"))
 
 
-def _case(group: str, kinds: Sequence[tuple[int, Sequence[str]]], outages: Sequence[str]) -> Case:
+def _events() -> Iterator[Case]:
+    for events in (*((event,) for event in _EVENTS), ("lag", "failover")):
+        for kinds in itertools.product(_BASIC, repeat=2):
+            yield _case("an event", ((0, kinds),), (), events)
+            yield _case("an event", ((0, kinds[:1]), (1, kinds[1:])), (), events)
+
+
+def _case(
+    group: str, kinds: Sequence[tuple[int, Sequence[str]]], outages: Sequence[str], events: tuple[str, ...] = ()
+) -> Case:
     """Make a case of kinds of operations; each gets a word of its own."""
     words = (f"w{number}" for number in itertools.count())
     programs = tuple((number, tuple(f"{kind} {next(words)}" for kind in each)) for number, each in kinds)
-    name = " | ".join(" ".join(each) for _, each in kinds) + ": " + ", ".join(outages)
-    return Case(name, group, Scenario(programs=programs, outages=tuple((each,) for each in outages), coarse=True))
+    name = " | ".join(" ".join(each) for _, each in kinds) + ": " + ", ".join((*outages, *events))
+    scenario = Scenario(programs=programs, outages=tuple((each,) for each in outages), events=events, coarse=True)
+    return Case(name, group, scenario)

@@ -87,7 +87,7 @@ class Network:
         caller.delay += max(0.0, world.now - due) if due else 0.0
         if process is not None:
             if caller.failure is None and caller.answered is not None:
-                self._note_told(process, caller.answered, caller.reply)
+                self._note_told(caller, process, caller.answered, caller.reply)
                 caller.answered = None
             told = type(caller.failure) if caller.failure is not None else hashable(caller.reply)
             process.history = hash((process.history, caller.number, told, world.now))
@@ -215,9 +215,11 @@ class Network:
         with suppress(ResponseError):
             self._answer(command)
 
-    def _note_told(self, process: Process, step: Any, reply: Any) -> None:
+    def _note_told(self, caller: Caller, process: Process, step: Any, reply: Any) -> None:
         """Remember what a process has been told of the store."""
         now = self.world.tick()
+        # A replay learns what it has written, but nobody has been shown what was there.
+        is_direct = not caller.background and caller.op is not None and caller.op.kind not in {"replay", "close"}
         if type(step) is Pipeline:
             commands, answers = step.commands, reply
         else:
@@ -227,7 +229,7 @@ class Network:
                 place = self.world.place_of.get(part) if type(part) is str else None
                 if place is not None:
                     process.told.setdefault(place, now)
-                    if command[0] in {"get", "GET"}:
+                    if command[0] in {"get", "GET"} or (is_direct and type(answer) is int and answer >= 0):
                         process.sight[place] = "clear"
             if type(answer) is bytes:
                 process.seen.setdefault(answer, now)

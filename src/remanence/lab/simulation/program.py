@@ -46,7 +46,7 @@ class Op:
         process: Whose it is, None for another program's.
         invoked, completed: When, in steps of the world; -1 for not yet.
         acknowledged: Whether its caller was told that it is kept.
-        acknowledged_at: Seconds of the world at which it was.
+        made_at: The same in seconds of the world: its time to live counts from here.
         outcome: What its caller was told: "committed", "journaled", "missing", a source, or the class of an error.
         made: When its text was settled: what its process was shown later it has not seen.
         sight: How its process saw the memory as it was made: "clear" (the store had told), "stale" (a last-known copy
@@ -61,7 +61,7 @@ class Op:
     invoked: int = -1
     completed: int = -1
     acknowledged: bool = False
-    acknowledged_at: float = 0.0
+    made_at: float = 0.0
     outcome: str = ""
     made: int = -1
     sight: str | None = None
