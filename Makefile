@@ -11,17 +11,20 @@ COVERED := src/remanence/policies/*,src/remanence/journal/*,src/remanence/record
 
 DEMO_ARGS ?=
 TEST_ARGS ?=
+# The tests start servers and processes of their own and wait for most of the time.
+TEST_PROCESSES ?= 2
 BENCH_ARGS ?=
+SIMULATE_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format bench lock clean
+.PHONY: help install demo test check format simulate bench lock clean
 
 help: ## List the targets
 	@echo 'Remanence: conversation memory that survives a Redis outage'
 	@echo
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
-	@echo 'Options: PYTHON=python3.12  DEMO_ARGS="--outage freeze"  TEST_ARGS="-k breaker"  BENCH_ARGS=...'
+	@echo 'Options: PYTHON=python3.12  DEMO_ARGS="--outage freeze"  TEST_ARGS="-k breaker"  SIMULATE_ARGS=...  BENCH_ARGS=...'
 
 install: $(STAMP) ## Create .venv with the pinned development environment
 
@@ -32,7 +35,7 @@ demo: $(STAMP) ## Kill a real Redis server under real conversations and compare 
 # their own, combined here. With TEST_ARGS a part of the tests runs, and the coverage bound says nothing.
 test: $(STAMP) ## Run the tests; policies, journal and record need 95 % branch coverage
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest $(TEST_ARGS)
+	@$(BIN)/coverage run -m pytest --numprocesses=$(TEST_PROCESSES) --dist=worksteal $(TEST_ARGS)
 	@$(BIN)/coverage combine --quiet
 	@echo "== Branch coverage of everything: $$($(BIN)/coverage report --format=total) %"
 ifeq ($(strip $(TEST_ARGS)),)
@@ -53,6 +56,9 @@ check: $(STAMP) ## Format, lint, types and the import rule, without changing any
 format: $(STAMP) ## Format and apply the safe lint fixes
 	@$(BIN)/ruff check --quiet --fix-only .
 	@$(BIN)/ruff format --quiet .
+
+simulate: $(STAMP) ## Play every schedule of the small cases and a million random ones
+	@$(BIN)/remanence simulate $(SIMULATE_ARGS)
 
 bench: $(BENCH_STAMP) ## Compare with the framework's own manager, in an environment of its own
 	@$(BENCH_VENV)/bin/python -m benchmarks $(BENCH_ARGS)

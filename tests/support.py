@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
 import threading
 import time
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ __all__ = [
     "FakeClock",
     "Script",
     "ScriptedManager",
+    "case_id",
     "run",
     "run_bounded",
     "threads",
@@ -58,6 +60,11 @@ class FakeClock:
         """Let `seconds` pass."""
         self.now += seconds
         self.epoch += seconds
+
+
+def case_id(value: object) -> str:
+    """Return a test's name for a value: without addresses, for workers must agree on the names."""
+    return re.sub(r" at 0x[0-9a-f]+", "", str(value))
 
 
 def run(value: Any) -> Any:

@@ -29,7 +29,7 @@ from remanence.flow import Call
 from remanence.managers.in_memory import InMemoryBackend
 from remanence.managers.operate import operate
 from remanence.operations import ANY_VERSION, BATCH_BYTES, BATCH_ITEMS, chunks, update_call
-from tests.support import run
+from tests.support import case_id, run
 
 CANARY = "canary-7f3a"
 
@@ -304,7 +304,7 @@ def test_a_wrong_setting_is_refused_at_construction(make: Any, options: dict[str
         {"client": object()},
         {"prefix": ""},
     ],
-    ids=str,
+    ids=case_id,
 )
 def test_settings_of_the_redis_manager_are_checked(options: dict[str, Any]) -> None:
     """Its own settings too, and two ways of saying where Redis is."""

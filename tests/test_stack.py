@@ -28,7 +28,7 @@ from remanence import (
 from remanence.decorated import AsyncDecoratedManager, DecoratedManager
 from remanence.events import Event, RetryScheduled
 from remanence.policies.base import Decorator
-from tests.support import AsyncScriptedManager, FakeClock, Script, ScriptedManager, run
+from tests.support import AsyncScriptedManager, FakeClock, Script, ScriptedManager, case_id, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -330,7 +330,7 @@ def test_each_policy_of_the_stack_can_be_replaced(inner: Any) -> None:
         {"fallback": "memory"},
         {"retry": 3},
     ],
-    ids=str,
+    ids=case_id,
 )
 def test_a_wrong_setting_of_the_stack_is_refused(inner: Any, options: dict[str, Any]) -> None:
     """A contradiction, or something that is not that policy, is an error of ours at construction."""

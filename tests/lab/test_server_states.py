@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from contextlib import suppress
+import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +25,13 @@ from remanence.lab import (
     ServerStateError,
 )
 from remanence.lab.resp import RespConnection
+from remanence.lab.state_entry import _WAYS
 from tests.support import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from remanence.lab.control import Control
 
 EACH = pytest.mark.parametrize("state", list(ServerState))
 INPUT = {"conversation_id": "c", "working_memory": "text"}
@@ -64,10 +68,17 @@ def kept(shared: RedisServer) -> RedisServer:
     return shared
 
 
-def refusal(server: RedisServer, *command: str, password: str | None = None) -> str | None:
+def patience(failure: Failure | None) -> float:
+    """Return how many seconds to wait for an answer: only where none can come it is short."""
+    return 0.05 if failure is not None and not failure.code else 5.0
+
+
+def refusal(
+    server: RedisServer, *command: str, expected: Failure | None = None, password: str | None = None
+) -> str | None:
     """Return the code with which a new client is refused: "" for silence, None for not at all."""
     try:
-        with RespConnection(server.port, timeout=0.05, password=password) as client:
+        with RespConnection(server.port, timeout=patience(expected), password=password) as client:
             return refusal_of(client, *command)
     except ServerReplyError as error:
         return error.code
@@ -111,12 +122,13 @@ def files(server: RedisServer) -> set[str]:
 def test_a_state_refuses_what_the_table_says(quick: RedisServer, state: ServerState) -> None:
     """A new client meets its codes for reads and plain writes; one from before too, or its connection is closed."""
     password = "any" if state is ServerState.WRONGPASS else None
-    with RespConnection(quick.port, timeout=0.05) as earlier:
+    with RespConnection(quick.port, timeout=patience(STATES[state].writes)) as earlier:
         assert earlier.command("GET", "kept") == "é"
         with quick.state(state) as held:
             assert (held.state, held.facts) == (state, STATES[state])
-            assert refusal(quick, "GET", "kept", password=password) == code(held.facts.reads)
-            assert refusal(quick, "SETEX", "new", "9", "x", password=password) == code(held.facts.writes)
+            reads, writes = held.facts.reads, held.facts.writes
+            assert refusal(quick, "GET", "kept", expected=reads, password=password) == code(reads)
+            assert refusal(quick, "SETEX", "new", "9", "x", expected=writes, password=password) == code(writes)
             if held.facts.disconnects:
                 with pytest.raises(ConnectionError):
                     earlier.command("SETEX", "new", 9, "x")
@@ -168,8 +180,8 @@ def test_the_bare_manager_raises_the_class_of_the_table(quick: RedisServer, stat
     facts, url = STATES[state], url_for(quick, state)
     other = {**INPUT, "conversation_id": "other"}
     with (
-        RedisWorkingMemoryManager(url, timeout=0.05) as connected,
-        RedisWorkingMemoryManager(url, timeout=0.05) as new,
+        RedisWorkingMemoryManager(url, timeout=5.0) as connected,
+        RedisWorkingMemoryManager(url, timeout=5.0) as new,
     ):
         connected.store(INPUT)
         connected.store(INPUT, if_version=connected.retrieve(INPUT).version)
@@ -184,6 +196,7 @@ def test_the_bare_manager_raises_the_class_of_the_table(quick: RedisServer, stat
                     ("guarded", lambda value, manager=manager: manager.store(value, if_version=None), facts.scripts),
                     ("store_many", lambda value, manager=manager: manager.store_many([value]), facts.scripts),
                 ):
+                    manager.timeout = patience(failure)
                     assert_fails(lambda act=act: act(other), failure, name)  # type: ignore[misc]
 
 
@@ -195,14 +208,14 @@ def test_asyncio_raises_the_class_of_the_table(quick: RedisServer, state: Server
     async def scenario() -> list[Any]:
         # A client for each command: one that was refused may leave its connection unusable.
         results: list[Any] = []
-        for command in (("GET", KEY), ("SETEX", KEY, 9, "x"), ("EVAL", "return redis.call('SET', KEYS[1], 1)", 1, KEY)):
-            client: Any = redis.asyncio.Redis.from_url(url_for(quick, state), socket_timeout=0.05)
+        for command, failure in ((("GET", KEY), facts.reads), (("SETEX", KEY, 9, "x"), facts.writes)):
+            client: Any = redis.asyncio.Redis.from_url(url_for(quick, state), socket_timeout=patience(failure))
             results += await asyncio.gather(client.execute_command(*command), return_exceptions=True)
             await client.aclose()
         return results
 
     with quick.state(state):
-        read, write, _ = asyncio.run(scenario())
+        read, write = asyncio.run(scenario())
     for result, failure in ((read, facts.reads), (write, facts.writes)):
         if failure is None:
             assert not isinstance(result, Exception)
@@ -277,7 +290,8 @@ def test_states_of_a_server_with_a_password() -> None:
             if state is ServerState.NOAUTH:
                 continue
             with server.state(state) as held:
-                assert refusal(server, "GET", "k", password="secret") == code(held.facts.reads), state  # noqa: S106
+                reads = held.facts.reads
+                assert refusal(server, "GET", "k", expected=reads, password="secret") == code(reads), state  # noqa: S106
             assert refusal(server, "GET", "k", password="secret") is None, state  # noqa: S106
             assert refusal(server, "GET", "k") == "NOAUTH", state
         with pytest.raises(ServerStateError, match="WRONGPASS"):
@@ -392,7 +406,80 @@ def test_what_else_is_done_to_a_server_in_a_state_does_not_keep_it_from_healing(
     assert kept.command("SET", "new", "x") == "OK"
 
 
-@EACH
+def test_a_frozen_server_is_thawed_and_not_restarted(kept: RedisServer) -> None:
+    """Leaving a state of a frozen server keeps its process."""
+    pid = kept.pid
+    with kept.state("oom"):
+        kept.freeze()
+    assert kept.pid == pid
+
+
+def test_a_state_counts_as_entered_only_when_a_client_sees_it(
+    kept: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where clients meet something else than the table says, entering fails and the server is as before."""
+    monkeypatch.setattr("remanence.lab.control.WAIT", 0.1)
+    monkeypatch.setattr("remanence.lab.stateful.STATES", {ServerState.OOM: STATES[ServerState.READONLY]})
+    before = settings(kept)
+    with pytest.raises(ServerStateError, match="did not get into the state OOM"):
+        kept.enter("oom")
+    assert settings(kept) == before
+    assert kept.command("SET", "new", "x") == "OK"
+
+
+def test_a_server_that_does_not_recover_is_restarted(kept: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaving is over when a client can write, whatever it takes."""
+
+    @contextmanager
+    def no_way_back(control: Control) -> Iterator[None]:
+        control.command("CONFIG", "SET", "maxmemory", 1)
+        yield
+
+    monkeypatch.setattr("remanence.lab.control.WAIT", 0.1)
+    monkeypatch.setitem(_WAYS, ServerState.OOM, no_way_back)
+    pid = kept.pid
+    with kept.state("oom"):
+        monkeypatch.setattr("remanence.lab.control.WAIT", 0.3)
+    assert kept.pid != pid
+    assert kept.command("GET", "kept") == "é"
+    assert kept.command("SET", "new", "x") == "OK"
+
+
+def test_a_server_that_could_not_save_can_save_again(kept: RedisServer) -> None:
+    """After MISCONF it does not refuse writes as soon as somebody sets save points."""
+    with kept.state("misconf"):
+        pass
+    kept.command("CONFIG", "SET", "save", "3600 1")
+    try:
+        assert kept.command("SET", "new", "x") == "OK"
+    finally:
+        kept.command("CONFIG", "SET", "save", "")
+
+
+def test_settings_given_to_a_restart_last_until_the_next_start(private_server: RedisServer) -> None:
+    """They are not the constructor's; what the class sets itself is refused there too."""
+    private_server.restart(config={"maxmemory": "10mb"})
+    assert private_server.command("CONFIG", "GET", "maxmemory") == ["maxmemory", str(10 * 1024 * 1024)]
+    private_server.kill()
+    private_server.start()
+    assert private_server.command("CONFIG", "GET", "maxmemory") == ["maxmemory", "0"]
+    with pytest.raises(ValueError, match="port"):
+        private_server.restart(config={"port": "1"})
+    assert private_server.running
+
+
+def test_a_frozen_server_in_a_state_is_closed_at_once() -> None:
+    """Nobody waits for its answers."""
+    server = RedisServer().start()
+    server.enter("misconf")
+    server.freeze()
+    begun = time.monotonic()
+    server.close()
+    assert time.monotonic() - begun < 2.0  # one unanswered command would take 5 s
+    assert not server.running
+
+
+@pytest.mark.parametrize("state", [ServerState.OOM, ServerState.MAXCLIENTS, ServerState.BUSY, ServerState.PAUSED])
 def test_a_server_can_be_closed_in_a_state(state: ServerState) -> None:
     """Nothing is left of it, neither a process nor an open connection."""
     server = RedisServer().start()

@@ -17,7 +17,7 @@ from remanence.flow import Call, KeptCopy
 from remanence.lab import RedisServer
 from remanence.managers.redis_connection import BoundedConnection, BoundedSSLConnection, BoundedUnixConnection
 from remanence.record import encode
-from tests.support import threads, wait_until
+from tests.support import case_id, threads, wait_until
 
 KEY = "memory:WORKING_MEMORY:c"
 TEXT = "h\u00e9llo \U0001f600 \ud800"
@@ -67,7 +67,7 @@ def go_through_everything(manager: RedisWorkingMemoryManager) -> None:
         {"single_connection_client": True},
         {"health_check_interval": 1},
     ],
-    ids=str,
+    ids=case_id,
 )
 def test_any_client_will_do(redis_url: str, options: dict[str, Any]) -> None:
     """Whatever form a client gives replies in, every operation works over it."""

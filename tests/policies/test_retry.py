@@ -27,7 +27,7 @@ from remanence import (
 from remanence.events import Event, RetryScheduled
 from remanence.flow import Call, Invoke, Sleep
 from remanence.policies.base import Context
-from tests.support import AsyncScriptedManager, FakeClock, Script, ScriptedManager, run_bounded, threads
+from tests.support import AsyncScriptedManager, FakeClock, Script, ScriptedManager, case_id, run_bounded, threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -340,7 +340,7 @@ def test_conditions_on_results_are_refused(condition: Any) -> None:
         {"wait": 0.5},
         {"retry": KeyError("an object, not a condition")},
     ],
-    ids=str,
+    ids=case_id,
 )
 def test_a_setting_that_cannot_work_is_refused_by_name(options: dict[str, Any]) -> None:
     """It is refused at construction, not at the first outage, and the message names it."""

@@ -10,7 +10,7 @@ from remanence.lab.history.operation import ANY, Answer, Kind, Operation, Outcom
 if TYPE_CHECKING:
     from random import Random
 
-__all__ = ["tiny"]
+__all__ = ["doubtful", "tiny"]
 
 
 def tiny(draw: Random, *, most: int = 6, vanishing: bool = True) -> list[Operation]:
@@ -53,3 +53,26 @@ def _ending(draw: Random, kind: Kind, *, vanishing: bool) -> tuple[Answer, Outco
     if kind == "update":
         answers += ["missing", ""] if vanishing else ["missing"]
     return draw.choice(answers), outcome
+
+
+def doubtful(draw: Random) -> list[Operation]:
+    """Return some operations of which most writes are ambiguous and have no end, as after a long outage."""
+    values = ["a", "b", "c", "d", "e", "f", "g", "h"][: draw.randint(4, 8)]
+    kinds: list[Kind] = ["write", "write", "write", "read", "read", "delete", "update"]
+    found = []
+    for written in values:
+        kind = draw.choice(kinds)
+        invoked, completed = sorted([float(draw.randint(0, 14)), float(draw.randint(0, 14))])
+        if kind == "read":
+            seen = draw.choice([None, None, *values])
+            found.append(Operation("p1", "1", "k", kind, seen, invoked, completed, answer="redis"))
+            continue
+        outcome: Outcome = "ambiguous" if draw.random() < 0.55 else "ok"
+        answer: Answer = "" if outcome == "ambiguous" else "committed"
+        if kind == "delete" and answer:
+            answer = draw.choice(["deleted", "deleted", "committed", "missing"])
+        value = None if kind == "delete" else written
+        ttl = draw.choice([None, None, None, 3.001]) if value else None
+        end = completed if answer else inf
+        found.append(Operation("p1", "1", "k", kind, value, invoked, end, outcome, answer, ANY, ttl))
+    return found

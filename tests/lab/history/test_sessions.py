@@ -13,6 +13,10 @@ OLD = write("a", 0, 1, "p2")
 
 OWN_WRITES = {
     "an older value": (FAIL, history(OLD, write("b", 2, 3), read("a", 4, 5))),
+    "older than the one of two own writes that began later": (
+        FAIL,
+        history(write("a", 0, 1, "p2"), write("b", 0.5, 4), write("c", 2, 3), read("a", 5, 6)),
+    ),
     "its own value": (PASS, history(OLD, write("b", 2, 3), read("b", 4, 5))),
     "a value written at the same time": (PASS, history(write("a", 0, 2.5, "p2"), write("b", 2, 3), read("a", 4, 5))),
     "a value written later": (PASS, history(write("b", 2, 3), write("c", 3.5, 4, "p2"), read("c", 4, 5))),
@@ -163,6 +167,12 @@ def test_monotonic_reads(name: str) -> None:
     expected, found = MONOTONIC[name]
     verdict = check_monotonic_reads(found)
     assert verdict.status is expected, verdict
+
+
+def test_every_step_back_counts() -> None:
+    """After one step back the next read of the same old value is another, as what was seen first is not forgotten."""
+    found = history(OLD, write("b", 2, 3, "p2"), read("b", 4, 5), read("a", 6, 7), read("a", 8, 9))
+    assert check_monotonic_reads(found).violations == 2
 
 
 def test_a_session_is_less_than_a_process() -> None:

@@ -167,8 +167,7 @@ class _Accounts:
             return
         before = self._displaced_before(write, value)
         for over in self._over.get(value, ()):
-            if over.invoked < before:
-                yield self._strength(over, write)
+            yield self._strength(over, write)
         yield from self._own_later(write, before)
         yield from self._by_readers(write, value, before)
         if self._overwrites:

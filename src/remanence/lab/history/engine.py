@@ -86,7 +86,7 @@ class Engine:
     ) -> None:
         self.beam = beam
         self._purse = purse
-        self._moves = reduced(moves)
+        self._moves, self._alike = reduced(moves)
         self._configurations: set[_Configuration] = {(0, state, 0, 0) for state in states}
         self._needed_until: dict[str | None, float] = {}
         for move in self._moves:
@@ -140,7 +140,7 @@ class Engine:
         return (self._configurations, dict(self._bits), list(self._free), dict(self._reading), *counts)
 
     def _begin(self, move: Move) -> None:
-        if move.is_countable:
+        if move in self._alike:
             self._deletes += move.leaves is None
             self._unread += move.leaves is not None
             return

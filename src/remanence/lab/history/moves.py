@@ -26,10 +26,9 @@ class Move:
         needs: What must be there: a value, None for nothing, `SOMETHING`, or `ANY`.
         leaves: What is there afterwards, None for nothing.
         expires: When what it leaves may be gone by itself; infinity for never.
-        is_countable: Whether it is one of many that are all alike, see `moves_of`.
     """
 
-    __slots__ = ("expires", "invoked", "is_countable", "is_read", "leaves", "needs", "operation", "optional", "until")
+    __slots__ = ("expires", "invoked", "is_read", "leaves", "needs", "operation", "optional", "until")
 
     def __init__(self, operation: Operation, *, is_read: bool, needs: str | None, optional: bool = False) -> None:
         self.operation = operation
@@ -40,7 +39,6 @@ class Move:
         self.needs = needs
         self.leaves = operation.value
         self.expires = inf
-        self.is_countable = False
 
     @property
     def needs_no_value(self) -> bool:
@@ -73,24 +71,23 @@ def moves_of(reads: Iterable[Operation], writes: Sequence[Operation]) -> list[Mo
     return moves
 
 
-def reduced(moves: Iterable[Move]) -> list[Move]:
-    """Mark those that need only be counted, and leave out those that cannot matter.
+def reduced(moves: Iterable[Move]) -> tuple[list[Move], frozenset[Move]]:
+    """Return the moves that can matter, and which of them need only be counted.
 
     An optional write without an end whose value nobody needs only makes the register hold something: all such are
     alike, and so are all such deletes. One that needs a value to begin with adds nothing to what it replaces.
     """
     moves = list(moves)
     needed = {move.needs for move in moves}
-    kept = []
+    kept, alike = [], []
     for move in moves:
-        move.is_countable = False
         is_unread = not move.is_read and move.optional and move.expires == inf and move.leaves not in needed
-        if move.optional and move.until == inf and move.needs == ANY:
-            move.is_countable = move.leaves is None or is_unread
         if is_unread and move.leaves is not None and move.needs not in {ANY, None}:
             continue
         kept.append(move)
-    return kept
+        if move.optional and move.until == inf and move.needs == ANY and (move.leaves is None or is_unread):
+            alike.append(move)
+    return kept, frozenset(alike)
 
 
 def _needs(write: Operation) -> str | None:

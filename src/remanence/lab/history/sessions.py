@@ -130,8 +130,7 @@ class _OwnWrites:
         if value == write.value:
             return False
         if value is None:
-            gone = self._conversation.disappearances.possible(after=write.invoked, before=read.completed)
-            return write.kind != "delete" and not gone
+            return not self._conversation.disappearances.possible(after=write.invoked, before=read.completed)
         author = self._conversation.writer.get(value)
         if author is None or not author.is_effective:
             return False  # the check of the values reports it

@@ -120,10 +120,12 @@ def small_cases() -> Iterator[Case]:
     """Give the small cases: every schedule of each is played.
 
     Two processes with two and one operations, of every kind, and with three each, of typical ones; one process with
-    four operations, of every kind, in two outages; and two operations with one event of each kind.
+    four operations, of every kind, in two outages; one caller alone, where outages must not
+    show in the end; and two operations with one event of each kind.
     """
     yield from _two_processes()
     yield from _one_process()
+    yield from _alone()
     yield from _events()
 
 
@@ -146,6 +148,15 @@ def _one_process() -> Iterator[Case]:
         yield _case("1 process x 4", ((0, (*kinds, "store")),), (outage, "cut"))
 
 
+def _alone() -> Iterator[Case]:
+    for outages in itertools.product(_EXHAUSTED, repeat=2):
+        for kinds in itertools.product((*_BASIC, "mutate"), repeat=3):
+            yield _case("alone x 3", ((0, kinds),), outages, held=False)
+    for event in ("lose request", "lose reply", "delay", "refuse", "restart", "pause"):
+        for kinds in itertools.product(_BASIC, repeat=2):
+            yield _case("alone x 3", ((0, kinds),), ("cut",), (event,), held=False)
+
+
 def _events() -> Iterator[Case]:
     for events in (*((event,) for event in _EVENTS), ("lag", "failover")):
         for kinds in itertools.product(_BASIC, repeat=2):
@@ -154,11 +165,18 @@ def _events() -> Iterator[Case]:
 
 
 def _case(
-    group: str, kinds: Sequence[tuple[int, Sequence[str]]], outages: Sequence[str], events: tuple[str, ...] = ()
+    group: str,
+    kinds: Sequence[tuple[int, Sequence[str]]],
+    outages: Sequence[str],
+    events: tuple[str, ...] = (),
+    *,
+    held: bool = True,
 ) -> Case:
     """Make a case of kinds of operations; each gets a word of its own."""
     words = (f"w{number}" for number in itertools.count())
     programs = tuple((number, tuple(f"{kind} {next(words)}" for kind in each)) for number, each in kinds)
     name = " | ".join(" ".join(each) for _, each in kinds) + ": " + ", ".join((*outages, *events))
-    scenario = Scenario(programs=programs, outages=tuple((each,) for each in outages), events=events, coarse=True)
+    name += "" if held else ", nothing held"
+    kinds_of_outages = tuple((each,) for each in outages)
+    scenario = Scenario(programs=programs, outages=kinds_of_outages, events=events, held=held, coarse=True)
     return Case(name, group, scenario)

@@ -229,6 +229,8 @@ class Ledger:
             if (process.fallback.last_error or "").startswith("_"):
                 raise Violation("P5", f"{process.name} reports {process.fallback.last_error}, which is nobody's error")
         held = [world.server.value(key) for key in world.keys]
+        if world.is_alone:
+            self._check_alone(held[0])
         words = {word for raw in held for word in text_of(raw).split()}
         words |= {word for raw in (*self.kept, *self.dropped) for word in text_of(raw).split()}
         words |= {word for entry in self.perished for word in text_of(entry.raw).split()}
@@ -239,6 +241,23 @@ class Ledger:
                 self._check_deletion(op, held[op.place])
             elif op.word not in words and not self._has_expired(op):
                 self._check_replaced(op)
+
+    def _check_alone(self, held: bytes | None) -> None:
+        """With one caller, after nothing, outages must not show: the last acknowledged write stands, without any copy.
+
+        Where an operation failed for another reason than a version, it may or may not have been applied.
+        """
+        done = [op for op in self.world.ops if op.completed >= 0]
+        if any(not op.acknowledged and op.outcome.endswith("Error") for op in done):
+            return
+        last = next((op for op in reversed(done) if op.is_write and op.acknowledged), None)
+        expected = "" if last is None or last.deletes else last.word
+        if word_of(held) != expected:
+            raise Violation("P1", f"{expected or 'nothing'} was to stand in the end, and {text_of(held)!r} does")
+        if self.kept:
+            raise Violation(
+                "P5", f"a copy of {[text_of(raw) for raw in self.kept]} is kept, and nobody else has written"
+            )
 
     def _has_expired(self, op: Op) -> bool:
         """Whether its time was over by the end, wherever it had got to."""

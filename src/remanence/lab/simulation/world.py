@@ -48,6 +48,7 @@ class World:
         self.keys = [key_for("memory", "WORKING_MEMORY", f"c{place}") for place in range(self.places)]
         self.place_of = {key: place for place, key in enumerate(self.keys)}
         self.merges = scenario.settings.fallback.settings.resolve is not None
+        self.is_alone = _is_alone(scenario)
         self.command: Command | None = None
         self.external: Op | None = None
         self.cause = ""
@@ -59,6 +60,7 @@ class World:
         self.ledger = Ledger(self)
         self.network = Network(self)
         self.trouble = Trouble(self)
+        self._idles = 1 if scenario.coarse else 10**6
         self.server_skew = scenario.skews[-1]
         self.server = self.new_server(self.server_skew, "run-0")
         self._set_up()
@@ -205,11 +207,20 @@ class World:
                 working = working or not caller.background
         if working or self.trouble.outage:
             self.trouble.add(odd)
+        advance: Option = (self._advance, None)
+        may_advance = sleeping and (not self.trouble.outage or self.trouble.advances)
         if plain:
-            return len(plain), plain + odd
-        if sleeping and (not self.trouble.outage or self.trouble.advances):
-            return 1, [(self._advance, None), *odd]
+            # Also while somebody could go on: callers think between their calls.
+            may_idle = may_advance and working and self._idles and not self.trouble.outage
+            return len(plain), [*plain, *odd, (self._idle, None)] if may_idle else plain + odd
+        if may_advance:
+            return 1, [advance, *odd]
         return (0, odd) if self.trouble.outage else None
+
+    def _idle(self, _: None = None) -> None:
+        """Let time pass although somebody could go on."""
+        self._idles -= 1
+        self._advance()
 
     def _advance(self, _: None = None) -> None:
         """Let time pass until the first that sleeps wakes."""
@@ -253,6 +264,7 @@ class World:
                 trouble.outage,
                 len(trouble.outages),
                 trouble.advances,
+                self._idles,
                 tuple(trouble.events),
                 self.server.fingerprint(),
                 self.ledger.hash,
@@ -261,6 +273,18 @@ class World:
                 tuple([(c.process.name, c.call.operation, hashable(c.step)) for c in self.network.late]),
             )
         )
+
+
+def _is_alone(scenario: Scenario) -> bool:
+    """Whether one caller does everything, and the server loses nothing of it."""
+    return (
+        len(scenario.programs) == scenario.places == 1
+        and scenario.programs[0][0] is not None
+        and not scenario.held
+        and scenario.settings.ttl is None
+        and not {"crash", "evict", "failover"}.intersection(scenario.events)
+        and not any("wipe" in kinds for kinds in scenario.outages)
+    )
 
 
 def _pending(caller: Caller, spell: int) -> Any:
