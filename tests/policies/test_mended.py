@@ -122,6 +122,30 @@ def test_a_retry_spares_what_was_built_on_its_lost_attempt(
     assert (it.held(), it.conflicts()) == ("ours and theirs", ["ours"])
 
 
+@pytest.mark.parametrize("known", [True, False], ids=["known", "unknown"])
+@pytest.mark.parametrize("operation", ["delete", "delete_many"])
+def test_a_repeated_deletion_spares_what_was_stored_after_its_lost_attempt(
+    make: Callable[..., Setting], operation: str, *, known: bool
+) -> None:
+    """Its first attempt was applied, and somebody has stored a new memory since: that is not what was to be deleted."""
+    it = make(Fallback(), Retry(attempts=3))
+    it.store("base") if known else it.stranger_writes("base")
+
+    def lose(call: Call) -> None:
+        it.up()
+        it.inner._carry_out(call)
+        assert it.held() is None
+        it.stranger_writes("theirs")
+        call.unsettled_until = it.clock.now + 1.0
+        raise DOWN
+
+    it.down(lose)
+    receipts = it.many("delete", value("c"), value("d")) if operation == "delete_many" else [it.delete()]
+    assert (receipts[0].outcome, it.held()) == ("journaled", "theirs")
+    it.replay()
+    assert (it.held(), it.conflicts()) == ("theirs", [None])
+
+
 @pytest.mark.parametrize("operation", ["store", "update", "store_many"])
 def test_a_retry_goes_through_where_nothing_has_changed(make: Callable[..., Setting], operation: str) -> None:
     """Its first attempt may have been applied but was not: what it was made over still stands and is replaced."""

@@ -12,7 +12,7 @@ from remanence.classify import ErrorClass, classify
 from remanence.errors import VersionConflictError
 from remanence.flow import Call, Flow, KeptCopy, WriteItem
 from remanence.interface import IWorkingMemory
-from remanence.record import ABSENT, check_size, decode, digest, revise
+from remanence.record import ABSENT, check_size, decode, digest, revise, version_of
 from remanence.results import Conflict, Memories, Receipt
 
 __all__ = ["Backend", "memories", "operate"]
@@ -87,12 +87,12 @@ def _store(backend: Backend, call: Call) -> Flow:
 
 
 def _guard_again(item: Call, call: Call) -> tuple[str, ...] | None:
-    """Return what a repeated store may replace.
+    """Return what a repeated store or delete may replace.
 
     Where an earlier attempt may have been applied, somebody may have seen it and built on it: then only that attempt's
     own value, or what the store was made over, may be replaced.
     """
-    own = digest(item.raw or b"")
+    own = version_of(item.raw)
     if item.guard is not None:
         return (*item.guard, own)
     return (*item.over(), own) if call.unsettled_until and item.over is not None else None
@@ -136,7 +136,8 @@ def _delete(backend: Backend, call: Call) -> Flow:
     if not call.guarded:
         found = yield from backend.discard(call, call.key)
         return Receipt(call.key, "committed" if found else "missing")
-    held = yield from backend.write(call, WriteItem(call.key, None, None, call.guard))
+    guard = _guard_again(call, call) if call.attempts > 1 else call.guard
+    held = yield from backend.write(call, WriteItem(call.key, None, None, guard))
     if held:
         raise VersionConflictError(held)
     failures = yield from backend.drop_kept(call, call.key)
@@ -170,7 +171,9 @@ def _retrieve_many(backend: Backend, call: Call) -> Flow:
 
 
 def _delete_many(backend: Backend, call: Call) -> Flow:
-    results = yield from backend.write_many(call, [WriteItem(item.key, None, None, item.guard) for item in call.items])
+    again = bool(call.unsettled_until)
+    items = [WriteItem(item.key, None, None, _guard_again(item, call) if again else item.guard) for item in call.items]
+    results = yield from backend.write_many(call, items)
     receipts = [_deletion(item.key, held) for item, held in zip(call.items, results, strict=True)]
     gone = [receipt for receipt in receipts if isinstance(receipt, Receipt)]
     failures = (yield from backend.drop_kept(call, *gone)) if gone else None
