@@ -175,9 +175,8 @@ def test_refused_writes_leave_reads_to_the_server(
     manager = stack(state, failures=3, open_for=30.0)
     manager.store(value("old", "read"))
     with target.state(state):
-        for number in range(10):
-            assert manager.store(value("new", f"c{number}")).outcome == "journaled"
-            assert manager.retrieve(value(conversation="read")).source == "redis"
+        assert [manager.store(value("new", f"c{number}")).outcome for number in range(10)] == ["journaled"] * 10
+        assert [manager.retrieve(value(conversation="read")).source for _ in range(10)] == ["redis"] * 10
         assert manager.retrieve(value(conversation="c0")).source == "journal"
         assert (manager.policies[-1].state.value, manager.policies[-1].write_state.value) == ("closed", "open")
     assert {event.name for event in manager.events if isinstance(event, CircuitTransition)} == {"writes"}

@@ -244,7 +244,8 @@ def _server(plan: Plan) -> Iterator[tuple[RedisServer | None, str]]:
     if plan.redis_url is not None:
         yield None, plan.redis_url
         return
-    server = RedisServer(durability="everysec")
+    # With "everysec" a kill may lose what Redis had acknowledged while a sync was under way: not the manager's doing.
+    server = RedisServer(durability="always")
     with _uninterrupted_close(server.close):
         server.start()
         yield server, server.url

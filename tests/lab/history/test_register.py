@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from math import inf
 from random import Random
 
 import pytest
@@ -14,14 +15,14 @@ from remanence.lab.history import History, Operation, Status, check
 from remanence.lab.history import engine as engines
 from remanence.lab.history import search as searches
 from remanence.lab.history.atomic import Shape, correct_history
-from remanence.lab.history.moves import moves_of
+from remanence.lab.history.moves import Move, moves_of
 from remanence.lab.history.operation import UNKNOWN
 from remanence.lab.history.register import check_register
 from tests.lab.history.brute import fits_a_register
 from tests.lab.history.drawn import doubtful, tiny
 from tests.lab.history.support import delete, history, read, write
 
-THOUSANDS = 5_000
+THOUSANDS = 3_000
 PASS, FAIL = Status.PASS, Status.FAIL
 
 
@@ -97,7 +98,27 @@ def test_a_search_that_errs_often_agrees_with_every_order(monkeypatch: pytest.Mo
     monkeypatch.setattr(engines, "_MORE_LEVELS", 1)
     monkeypatch.setattr(engines, "_CHECKPOINT_EVERY", 1)
     agree(by_search, tiny)
-    agree(by_search, doubtful, examples=8_000)
+    agree(by_search, doubtful, examples=4_000)
+
+
+def moves_in(found: History) -> list[Move]:
+    """Return the moves of a history with one conversation."""
+    conversation = found.conversations[0]
+    reads = [each for each in conversation.reads if each.answer == "redis"]
+    return sorted(moves_of(reads, conversation.writes), key=lambda move: move.invoked)
+
+
+@pytest.mark.parametrize("ttl", [None, 0.004])
+def test_no_part_of_a_correct_history_is_refuted(ttl: float | None) -> None:
+    """Whatever window of a correct history is looked at, and in full: some order fits it."""
+    shape = Shape(operations=60, conversations=1, sessions=2, deletes=0.3, ambiguous=0.3, ttl=ttl)
+    for seed in range(25):
+        moves = moves_in(correct_history(seed, shape))
+        for size in (1, 3, 9):
+            for move in moves[size::2]:
+                if move.until < inf:
+                    assert searches._refuted(moves, move.until, size) is None, f"seed {seed}"
+        assert engines.Engine(moves[:24], engines.Purse(200_000)).run(stop=moves[24].invoked) is None, f"seed {seed}"
 
 
 CASES = {

@@ -171,7 +171,7 @@ def test_monotonic_reads(name: str) -> None:
 
 def test_every_step_back_counts() -> None:
     """After one step back the next read of the same old value is another, as what was seen first is not forgotten."""
-    found = history(OLD, write("b", 2, 3, "p2"), read("b", 4, 5), read("a", 6, 7), read("a", 8, 9))
+    found = history(OLD, delete(2, 3, "p2"), read(None, 4, 5), read("a", 6, 7), read("a", 8, 9))
     assert check_monotonic_reads(found).violations == 2
 
 

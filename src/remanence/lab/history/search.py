@@ -118,10 +118,9 @@ def _refuted(ordered: Sequence[Move], stop: float, size: int) -> Result | None:
     window += [move for move in ordered[:end] if move.optional and move.until >= begin]
     needed = {move.needs for move in window} | {value for value, move in last_need.items() if move.invoked > stop}
     before = [move for move in ordered[:end] if move.invoked < begin and not move.is_read]
-    # Any other value is as good as one that nobody reads.
+    # Any other value is as good as one that nobody reads; that it may expire is as good as nothing to begin with.
     held = {None, UNREAD} | {move.leaves for move in before if move.leaves in needed}
-    expires: dict[str | None, float] = {move.leaves: move.expires for move in before}
-    expires[UNREAD] = min(expires.values(), default=inf)
+    expires = {move.leaves: move.expires for move in before}
     inside = held | {move.leaves for move in window if not move.is_read}
     # What is read later may not be left now; the last such read of each value says it for all.
     window += [need for value, need in last_need.items() if value in inside and need.invoked > stop]
