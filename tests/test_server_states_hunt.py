@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from remanence.lab import RedisServer
-from tests.hunt import DEADLINE, MARGIN, Hunt
+from tests.hunt import DEADLINE, Hunt
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +25,8 @@ def test_nothing_acknowledged_is_lost_while_states_come_and_go(own: RedisServer,
     hunt = Hunt(own, seed)
     verdict = hunt.run()
     assert not verdict.violations, hunt.report()
-    assert verdict.slowest < DEADLINE + MARGIN, hunt.report()
+    # A dozen threads on a machine that may be busy: only a call that hangs is told apart here from one that waits its
+    # turn. How long a single call takes in each state is in the tests of the states.
+    assert verdict.slowest < 10 * DEADLINE, hunt.report()
     assert verdict.counts["committed"] > 10
     assert verdict.counts["journaled"] > 10

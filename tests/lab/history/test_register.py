@@ -22,7 +22,7 @@ from tests.lab.history.brute import fits_a_register
 from tests.lab.history.drawn import doubtful, tiny
 from tests.lab.history.support import delete, history, read, write
 
-THOUSANDS = 3_000
+THOUSANDS = 2_000
 PASS, FAIL = Status.PASS, Status.FAIL
 
 
@@ -59,7 +59,7 @@ Maker = Callable[[Random], list[Operation]]
 def agree(checker: Checker, make: Maker, *, examples: int = THOUSANDS) -> None:
     """Compare a checker with trying all orders: on thousands of histories, and on some that Hypothesis can shrink."""
 
-    @settings(max_examples=100)
+    @settings(max_examples=60)
     @given(st.randoms(use_true_random=False))
     def on_some(draw: Random) -> None:
         found = make(draw)
@@ -208,9 +208,7 @@ def test_a_violation_late_in_a_long_history_is_found_and_small() -> None:
 
 def test_a_hundred_thousand_calls_are_checked_to_the_end() -> None:
     """All five checks of 100 000 calls, deletes among them."""
-    for shape in (
-        Shape(operations=100_000, conversations=64, processes=4),
-        Shape(operations=100_000, conversations=64, processes=4, deletes=0.05),
-    ):
-        report = check(correct_history(1, shape))
-        assert report.status is not FAIL, report
+    shape = Shape(operations=100_000, conversations=64, processes=4, deletes=0.05)
+    report = check(correct_history(1, shape))
+    assert report.status is not FAIL, report
+    assert report.verdict("linearizability").status is PASS, report
