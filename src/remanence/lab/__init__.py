@@ -18,18 +18,21 @@ from remanence.lab.errors import (
     ServerStopError,
 )
 from remanence.lab.fault_proxy import Fault, FaultProxy, HeldRequests, LogEntry
+from remanence.lab.history import AsyncRecordingManager, History, Recorder, RecordingManager, read_history
 from remanence.lab.redis_server import RedisServer
 from remanence.lab.server_states import STATES, Failure, ServerState, StateFacts
 from remanence.lab.stateful import HeldState
 
 __all__ = [
     "STATES",
+    "AsyncRecordingManager",
     "Failure",
     "Fault",
     "FaultNotFiredError",
     "FaultProxy",
     "HeldRequests",
     "HeldState",
+    "History",
     "LabError",
     "LogEntry",
     "NothingHeldError",
@@ -37,6 +40,8 @@ __all__ = [
     "ProxyError",
     "ProxyNotRunningError",
     "ProxyPortTakenError",
+    "Recorder",
+    "RecordingManager",
     "RedisServer",
     "ServerNotFoundError",
     "ServerNotRunningError",
@@ -46,4 +51,5 @@ __all__ = [
     "ServerStateError",
     "ServerStopError",
     "StateFacts",
+    "read_history",
 ]
