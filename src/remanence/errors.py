@@ -123,8 +123,9 @@ class VersionConflictError(RemanenceError):
 
     def __init__(self, current: bytes | None = None) -> None:
         super().__init__(
-            "the memory was changed since the version that this write is based on was read. Nothing was written; "
-            "retrieve it again, apply the change to what is there now, and write with the new version."
+            "the memory was changed since the version that this write is based on was read. What is stored was kept, "
+            "and is not this write; retrieve it again, apply the change to what is there now, and write with the new "
+            "version."
         )
         self.current = current
 

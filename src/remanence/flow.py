@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from remanence.clock import Clock
 from remanence.errors import AttemptTimeoutError
@@ -83,6 +83,7 @@ class Call:
         over: Gives the digests that the write was made over, none where that is not known; None without a fallback,
             where a repeated plain write replaces whatever it finds. A function, because hardly any call needs them.
         replaced: For an update, the digest that its last attempt was made over; "" before there was one.
+        deleted: For a delete, "committed" or "missing" once the store has answered: only the copies are left to remove.
         known: For an update, the stored bytes as last known here; saves a read.
         deadline: Monotonic time at which the call must have ended, None without one.
         attempts: Attempts made towards the store so far.
@@ -96,6 +97,7 @@ class Call:
     __slots__ = (
         "attempts",
         "deadline",
+        "deleted",
         "guard",
         "guarded",
         "input",
@@ -142,6 +144,7 @@ class Call:
         self.known: bytes | None = None
         self.over: Callable[[], tuple[str, ...]] | None = None
         self.replaced = ""
+        self.deleted: Literal["", "committed", "missing"] = ""
         self.deadline: float | None = None
         self.attempts = 0
         self.sent: tuple[str, ...] = ()

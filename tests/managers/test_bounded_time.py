@@ -20,6 +20,7 @@ from remanence import InvalidInputError, RedisWorkingMemoryManager
 from remanence.lab import RedisServer
 from remanence.lab.ports import choose_port
 from remanence.managers.redis_connection import ATTEMPT, Attempt
+from remanence.managers.redis_protocol import ServerTime
 from remanence.operations import ANY_VERSION, key_call, store_call
 from tests.managers.fake_servers import FakeServer, close_after, drip, half_a_reply, reset, silent
 from tests.support import wait_until
@@ -367,7 +368,7 @@ def test_the_attempt_is_over_when_the_call_is(redis_url: str) -> None:
     with RedisWorkingMemoryManager(redis_url) as manager:
         manager.store(TEXT)
         assert ATTEMPT.get() is None
-        token = ATTEMPT.set(Attempt(time.monotonic() + 9.0))
+        token = ATTEMPT.set(Attempt(time.monotonic() + 9.0, ServerTime()))
         manager.retrieve(TEXT)
         assert ATTEMPT.get() is not None
         ATTEMPT.reset(token)

@@ -67,7 +67,7 @@ class TestVersions:
         second = manager.store(item("two"), if_version=receipt.version)
         assert second.version == manager.retrieve(item()).version != receipt.version
         for write in (manager.store, manager.update):
-            with pytest.raises(VersionConflictError, match="Nothing was written"):
+            with pytest.raises(VersionConflictError, match="What is stored was kept"):
                 write(item("three"), if_version=receipt.version)
         assert manager.update(item("four"), if_version=second.version).outcome == "committed"
         assert manager.retrieve(item())[0].working_memory == "four"
@@ -210,7 +210,7 @@ class TestLate:
         """A server's clock that was set forward costs one more round trip, not the write."""
         manager.store(item("one"), if_version=None)
         wrong = ServerTime()
-        wrong.observe(int((time.time() - 3600) * 1e6), time.monotonic(), time.monotonic())
+        wrong.observe(int((time.time() - 3600) * 1e6), time.monotonic(), time.monotonic(), 0)
         manager.backend.server_time = wrong
         assert manager.update(item("two")).outcome == "committed"
         assert manager.retrieve(item())[0].working_memory == "two"
@@ -220,7 +220,7 @@ class TestLate:
     ) -> None:
         """Late items of a batch carry their error, nothing of theirs is written, and the next batch is in time."""
         wrong = ServerTime()
-        wrong.observe(int((time.time() - 3600) * 1e6), time.monotonic(), time.monotonic())
+        wrong.observe(int((time.time() - 3600) * 1e6), time.monotonic(), time.monotonic(), 0)
         manager.retrieve(item())  # a connection that is opened later has the time asked for anew
         manager.backend.server_time = wrong
         values = [item("text", f"c{number}") for number in range(3)]
@@ -247,25 +247,43 @@ class TestServerTime:
         """Two replies that agree leave what both allow; the lower end is what is told."""
         known = ServerTime()
         assert not known.known
-        known.observe(10_000_000, 1.0, 3.0)  # offset within [7, 9] seconds
+        known.observe(10_000_000, 1.0, 3.0, 0)  # offset within [7, 9] seconds
         assert known.at(0.0) == 7_000_000
-        known.observe(10_000_000, 1.5, 2.0)  # within [8, 8.5]
+        known.observe(10_000_000, 1.5, 2.0, 0)  # within [8, 8.5]
         assert known.at(0.0) == 8_000_000
-        known.observe(10_000_000, 0.0, 5.0)  # tells nothing new
+        known.observe(10_000_000, 0.0, 2.0, 0)  # tells nothing new
         assert (known.at(0.0), known.at(1.0)) == (8_000_000, 9_000_000)
+
+    def test_it_widens_with_time(self) -> None:
+        """Each clock may be slewed by 500 ppm: after a thousand seconds they may be a second apart."""
+        known = ServerTime()
+        known.observe(2_000_000_000, 1_000.0, 1_000.0, 0)
+        assert known.at(2_000.0) == 3_000_000_000 - 1_000_000
+        known.observe(3_000_000_000, 1_999.5, 2_003.0, 0)  # within [-1.003, +1.003] of what was known: no contradiction
+        assert known.at(2_003.0) == 3_003_000_000 - 1_003_000
+
+    def test_what_was_asked_before_it_was_forgotten_teaches_nothing(self) -> None:
+        """Another thread's reply may still come from the server that is gone."""
+        known = ServerTime()
+        spell = known.spell
+        known.forget()
+        known.observe(10_000_000, 1.0, 1.0, spell)
+        assert not known.known
+        known.observe(20_000_000, 1.0, 1.0, known.spell)
+        assert known.at(1.0) == 20_000_000
 
     @pytest.mark.parametrize("server", [1_000_000, 100_000_000])
     def test_a_reply_that_contradicts_replaces_it(self, server: int) -> None:
         """A clock that was set, or another server, is believed at once."""
         known = ServerTime()
-        known.observe(10_000_000, 1.0, 1.0)
-        known.observe(server, 1.0, 1.0)
+        known.observe(10_000_000, 1.0, 1.0, 0)
+        known.observe(server, 1.0, 1.0, 0)
         assert known.at(1.0) == server
 
     def test_it_can_be_forgotten(self) -> None:
         """After a lost connection another server may answer."""
         known = ServerTime()
-        known.observe(10_000_000, 1.0, 1.0)
+        known.observe(10_000_000, 1.0, 1.0, 0)
         known.forget()
         assert not known.known
 

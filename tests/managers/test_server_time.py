@@ -12,6 +12,8 @@ import pytest
 from remanence import RedisWorkingMemoryManager, resilient
 from remanence.flow import Call, WriteItem
 from remanence.lab import RedisServer
+from remanence.managers.redis_attempt import attempt_flow
+from remanence.managers.redis_connection import ATTEMPT, NewConnectionError
 from remanence.managers.redis_protocol import ServerTime
 from remanence.record import encode
 
@@ -21,7 +23,7 @@ KEY = "memory:WORKING_MEMORY:c"
 def an_hour_ahead() -> ServerTime:
     """Return what an earlier server's clock has taught, an hour ahead of the one that answers now."""
     ahead = ServerTime()
-    ahead.observe(int((time.time() + 3600) * 1e6), time.monotonic(), time.monotonic())
+    ahead.observe(int((time.time() + 3600) * 1e6), time.monotonic(), time.monotonic(), 0)
     return ahead
 
 
@@ -77,6 +79,36 @@ def test_a_delete_goes_on_over_a_new_connection(private_server: RedisServer) -> 
         private_server.restart()
         assert manager.perform(Call("delete", KEY)) == KEY
         assert manager.retrieve({"conversation_id": "c"}) == []
+
+
+def test_a_connection_that_another_thread_has_opened_is_a_new_one_too(private_server: RedisServer) -> None:
+    """The time was estimated, another thread's call found the server replaced, and this one gets its connection."""
+    with RedisWorkingMemoryManager(private_server.url, timeout=10.0) as manager:
+        write_one(manager)
+        manager.backend.server_time = an_hour_ahead()
+        client = manager.redis_client
+        raw = encode("text", None, "now", "now")
+        flow = attempt_flow(manager.backend, Call("store", KEY, raw=raw), timeout=10.0, may_have_sent=lambda _: False)
+
+        def reply(step: Any) -> Any:
+            return client.execute_command(*step[1:]) if step[0] == "execute_command" else getattr(client, step[0])()
+
+        command = next(flow)
+        attempt = ATTEMPT.get()
+        private_server.restart()
+        other = threading.Thread(target=write_one, args=(manager,))
+        other.start()
+        other.join(10)
+        assert client._idle
+        with pytest.raises(NewConnectionError):
+            reply(command)
+        assert attempt is not None
+        assert not attempt.sent
+        again = flow.throw(NewConnectionError())
+        assert again[7] < command[7] - 3_000_000_000
+        with pytest.raises(StopIteration) as end:
+            flow.send(reply(again))
+        assert end.value.value.outcome == "committed"
 
 
 def test_threads_that_each_open_a_connection_all_write(private_server: RedisServer) -> None:

@@ -46,11 +46,17 @@ class Setting:
         """Let every write be applied and its answer be lost."""
 
         def apply(call: Call) -> None:
-            self.inner._carry_out(call)
-            call.unsettled_until = self.clock.now + 1.0
+            self.lose_answer(call)
             raise DOWN
 
         self.script.then = apply
+
+    def lose_answer(self, call: Call) -> None:
+        """Have one call applied, and its answer lost."""
+        self.inner._carry_out(call)
+        for each in (call, *(item for item in call.items if isinstance(item, Call))):
+            each.deleted = ""
+        call.unsettled_until = self.clock.now + 1.0
 
     def abandon(self) -> None:
         """Forget what is pending, so that the end of the test run does not wait for it."""

@@ -87,6 +87,13 @@ def test_a_failure_when_the_time_is_up_says_so(flavour: Flavour, clock: FakeCloc
     assert failure.value.__suppress_context__
 
 
+def test_a_socket_that_gives_up_a_little_early_was_cut_off_too(flavour: Flavour, clock: FakeClock) -> None:
+    """Its timeout is set anew only where it is off by more than 20 ms."""
+    manager = Deadline(1.0)(flavour.manager(Script(after(clock, 0.981, LATE)), clock=clock))
+    with pytest.raises(DeadlineExceededError):
+        flavour.run(manager.retrieve(MEMORY))
+
+
 @pytest.mark.parametrize("error", [VersionConflictError(), CircuitOpenError("it", 1.0)], ids=lambda e: type(e).__name__)
 def test_an_answer_that_comes_late_is_still_the_answer(flavour: Flavour, clock: FakeClock, error: Exception) -> None:
     """After the deadline only failures to answer become DeadlineExceededError, a conflict stays a conflict."""

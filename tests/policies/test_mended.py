@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -133,10 +134,9 @@ def test_a_repeated_deletion_spares_what_was_stored_after_its_lost_attempt(
 
     def lose(call: Call) -> None:
         it.up()
-        it.inner._carry_out(call)
+        it.lose_answer(call)
         assert it.held() is None
         it.stranger_writes("theirs")
-        call.unsettled_until = it.clock.now + 1.0
         raise DOWN
 
     it.down(lose)
@@ -144,6 +144,58 @@ def test_a_repeated_deletion_spares_what_was_stored_after_its_lost_attempt(
     assert (receipts[0].outcome, it.held()) == ("journaled", "theirs")
     it.replay()
     assert (it.held(), it.conflicts()) == ("theirs", [None])
+
+
+@pytest.mark.parametrize("answers", [1, 9], ids=["once", "for good"])
+@pytest.mark.parametrize("operation", ["delete", "delete_many"])
+def test_an_answered_deletion_whose_clean_up_fails_is_not_repeated(
+    make: Callable[..., Setting], caplog: pytest.LogCaptureFixture, operation: str, *, answers: int
+) -> None:
+    """What somebody stores between the deletion and the clean-up of its copies stays."""
+    it = make(Fallback(), Retry(attempts=2))
+    it.store("base")
+    backend = it.inner.backend
+    drop, left = backend.drop_kept, [answers]
+
+    def drop_kept(call: Call, *keys: str) -> Any:
+        if left[0]:
+            left[0] -= 1
+            it.stranger_writes("theirs")
+            raise DOWN
+        return (yield from drop(call, *keys))
+
+    backend.drop_kept = drop_kept
+    receipts = it.many("delete", value("c"), value("d")) if operation == "delete_many" else [it.delete()]
+    assert [receipt.outcome for receipt in receipts] == ["committed", "missing"][: len(receipts)]
+    assert (it.held(), it.pending()) == ("theirs", 0)
+    assert ("conflict copies of it may be left" in caplog.text) == (answers > 1)
+
+
+@pytest.mark.parametrize("is_seen", [True, False], ids=["built on it", "made without it"])
+def test_a_write_that_a_later_one_of_its_process_has_overtaken_does_not_shadow_it(
+    make: Callable[..., Setting], *, is_seen: bool
+) -> None:
+    """Its first answer was lost; in the journal it would be what the process reads until the replay."""
+    it = make(Fallback(), Retry(attempts=3))
+    it.store("base")
+
+    def lose(call: Call) -> None:
+        it.up()
+        if is_seen:
+            it.lose_answer(call)
+        else:
+            call.attempts, call.unsettled_until = 1, it.clock.now + 1.0
+        other = threading.Thread(target=it.mutate, args=(lambda text: f"{text} and more",))
+        other.start()
+        other.join(10)
+        raise DOWN
+
+    it.down(lose)
+    assert it.store("first").outcome == "journaled"
+    expected = "first and more" if is_seen else "base and more"
+    assert text_of(it.retrieve()) == expected
+    it.replay()
+    assert (it.held(), it.conflicts()) == (expected, ["first"])
 
 
 @pytest.mark.parametrize("operation", ["store", "update", "store_many"])

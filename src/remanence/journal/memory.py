@@ -101,6 +101,21 @@ class MemoryJournal:
                 self._keep(lost)
             return later
 
+    def keep(self, value: KeptValue) -> None:
+        """Add an acknowledged value that waits to be kept as a conflict copy.
+
+        Raises:
+            JournalFullError: Nothing was changed.
+            ManagerClosedError: After `seal`.
+        """
+        with self._lock:
+            if self._sealed:
+                raise ManagerClosedError
+            if self._size + value.size > self.max_bytes:
+                limit = f"{self.max_bytes} bytes"
+                raise JournalFullError(limit)
+            self._keep(value)
+
     def seal(self) -> None:
         """Accept nothing more: from here on nobody would bring it home."""
         with self._lock:

@@ -104,9 +104,14 @@ class ForeignBackend:
 
     def _drop_kept(self, key: str) -> Flow:
         with self._lock:
-            names = list(self._kept.pop(key, ()))
+            names = list(self._kept.get(key, ()))
         for name in names:
             yield ForeignCall("delete", self._input(key, None, copy=name))
+            with self._lock:
+                kept = self._kept.get(key, {})
+                kept.pop(name, None)
+                if not kept:
+                    self._kept.pop(key, None)
 
     def identify(self, call: Call) -> Flow:  # noqa: ARG002
         """Not known."""

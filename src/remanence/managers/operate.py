@@ -6,7 +6,7 @@ A backend's methods are generators that yield the commands of their store, so th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from remanence.classify import ErrorClass, classify
 from remanence.errors import VersionConflictError
@@ -136,15 +136,21 @@ def _delete(backend: Backend, call: Call) -> Flow:
     if not call.guarded:
         found = yield from backend.discard(call, call.key)
         return Receipt(call.key, "committed" if found else "missing")
-    guard = _guard_again(call, call) if call.attempts > 1 else call.guard
-    held = yield from backend.write(call, WriteItem(call.key, None, None, guard))
-    if held:
-        raise VersionConflictError(held)
+    if not call.deleted:
+        guard = _guard_again(call, call) if call.attempts > 1 else call.guard
+        held = yield from backend.write(call, WriteItem(call.key, None, None, guard))
+        if held:
+            raise VersionConflictError(held)
+        call.deleted = _deleted(held, call)
     failures = yield from backend.drop_kept(call, call.key)
     if failures and not _may_not_keep(failures[call.key]):
         raise failures[call.key]
+    return Receipt(call.key, call.deleted)
+
+
+def _deleted(held: bytes | None, call: Call) -> Literal["committed", "missing"]:
     # After an attempt whose answer was lost, "nothing there" is most likely our own work.
-    return Receipt(call.key, "committed" if held is None or call.attempts > 1 else "missing")
+    return "committed" if held is None or call.attempts > 1 else "missing"
 
 
 def _store_many(backend: Backend, call: Call) -> Flow:
@@ -172,28 +178,29 @@ def _retrieve_many(backend: Backend, call: Call) -> Flow:
 
 def _delete_many(backend: Backend, call: Call) -> Flow:
     again = bool(call.unsettled_until)
-    items = [WriteItem(item.key, None, None, _guard_again(item, call) if again else item.guard) for item in call.items]
+    left: list[Call] = [item for item in call.items if not item.deleted]
+    items = [WriteItem(item.key, None, None, _guard_again(item, call) if again else item.guard) for item in left]
     results = yield from backend.write_many(call, items)
-    receipts = [_deletion(item.key, held) for item, held in zip(call.items, results, strict=True)]
-    gone = [receipt for receipt in receipts if isinstance(receipt, Receipt)]
+    errors: dict[int, Exception] = {}
+    for item, held in zip(left, results, strict=True):
+        if isinstance(held, Exception):
+            errors[id(item)] = held
+        elif held:
+            errors[id(item)] = VersionConflictError(held)
+        else:
+            item.deleted = _deleted(held, call)
+    gone = dict.fromkeys(item.key for item in call.items if item.deleted)
     failures = (yield from backend.drop_kept(call, *gone)) if gone else None
-    if failures:
-        failed = {key: error for key, error in failures.items() if not _may_not_keep(error)}
-        receipts = [failed.get(receipt, receipt) if isinstance(receipt, Receipt) else receipt for receipt in receipts]
-    return receipts
+    failed = {key: error for key, error in (failures or {}).items() if not _may_not_keep(error)}
+    return [
+        errors.get(id(item)) or failed.get(item.key) or Receipt(item.key, item.deleted or "missing")
+        for item in call.items
+    ]
 
 
 def _may_not_keep(error: Exception) -> bool:
     """Whether this user has no access to conflict copies at all: then the delete has done what it could."""
     return classify(error) is ErrorClass.CONFIGURATION
-
-
-def _deletion(key: str, held: bytes | Exception | None) -> Receipt | Exception:
-    if isinstance(held, Exception):
-        return held
-    if held:
-        return VersionConflictError(held)
-    return Receipt(key, "committed" if held is None else "missing")
 
 
 def _reconcile(backend: Backend, call: Call) -> Flow:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from remanence.clock import Clock
 from remanence.errors import CorruptRecordError, LateWriteError
 from remanence.flow import Call, Flow, KeptCopy, WriteItem
 from remanence.interface import ConversationMemoryType
-from remanence.managers.redis_connection import ATTEMPT, NewConnectionError
+from remanence.managers.redis_connection import ATTEMPT, Attempt, NewConnectionError
 from remanence.managers.redis_protocol import GUARDED_WRITE, GUARDED_WRITE_SHA, ServerTime, arguments, parse
 from remanence.record import decode, digest, split_key
 from remanence.results import Conflict
@@ -85,12 +86,12 @@ class RedisBackend:
         while True:
             if not server_time.known:
                 yield from self._learn_time()
+            attempt = self._attempt(timed=True)
             args = arguments(item.key, item.raw, item.ttl, self._not_after(call), item.guard)
             begin = monotonic()
             try:
                 reply = yield ("execute_command", *script, *args)
             except NewConnectionError:
-                server_time.forget()
                 continue
             except NoScriptError:
                 if script is _IN_FULL:
@@ -98,10 +99,10 @@ class RedisBackend:
                 script = _IN_FULL
                 continue
             if type(reply) is int and reply > 1:
-                server_time.observe(reply, begin, monotonic())
+                server_time.observe(reply, begin, monotonic(), attempt.spell)
                 return None
             try:
-                return self._settle(reply, begin)
+                return self._settle(reply, begin, attempt.spell)
             except LateWriteError:
                 # Refused for certain. The reply told the server's time, so a wrong estimate is put right; a late call
                 # is late again.
@@ -109,34 +110,40 @@ class RedisBackend:
                     raise
                 late = True
 
-    def _settle(self, reply: Any, begin: float) -> bytes | None:
+    def _settle(self, reply: Any, begin: float, spell: int) -> bytes | None:
         try:
             server, held = parse(reply)
         except LateWriteError as late:
-            self.server_time.observe(late.server_time, begin, self.clock.monotonic())
+            self.server_time.observe(late.server_time, begin, self.clock.monotonic(), spell)
             raise
         if server > 1:
-            self.server_time.observe(server, begin, self.clock.monotonic())
+            self.server_time.observe(server, begin, self.clock.monotonic(), spell)
         return b"" if server == 0 else held
 
     def _learn_time(self) -> Flow:
-        _counts_on_no_time()
-        begin = self.clock.monotonic()
-        try:
-            seconds, micros = yield ("time",)
-        except BaseException:
-            _nothing_sent()
-            raise
-        self.server_time.observe(seconds * 1_000_000 + micros, begin, self.clock.monotonic())
+        while not self.server_time.known:  # asked again where another thread has opened a connection meanwhile
+            attempt = self._attempt(timed=False)
+            begin = self.clock.monotonic()
+            try:
+                seconds, micros = yield ("time",)
+            except BaseException:
+                attempt.sent = False
+                raise
+            self.server_time.observe(seconds * 1_000_000 + micros, begin, self.clock.monotonic(), attempt.spell)
+
+    def _attempt(self, *, timed: bool) -> Attempt:
+        """Return the attempt that is under way, as it makes a command that carries a time of the server, or none."""
+        attempt = ATTEMPT.get()
+        if attempt is None:
+            attempt = Attempt(float("inf"), self.server_time)
+        attempt.spell, attempt.timed = self.server_time.spell, timed
+        return attempt
 
     def _not_after(self, call: Call) -> int:
         """Return the last of the server's time at which the attempt is not given up here."""
         attempt = ATTEMPT.get()
-        if attempt is not None:
-            attempt.timed = True
         deadline = attempt.deadline if attempt is not None else call.deadline
-        # Before the deadline, not at it: from then on somebody else may have been told that it is over.
-        return self.server_time.at(deadline if deadline is not None else self.clock.monotonic() + 1.0) - 1
+        return self.server_time.at(deadline if deadline is not None else self.clock.monotonic() + 1.0)
 
     def read_many(self, call: Call, keys: Sequence[str]) -> Flow:  # noqa: ARG002
         """Read by a pipeline of GETs, which a cluster can split."""
@@ -147,17 +154,16 @@ class RedisBackend:
         """Write by a pipeline; the first command brings the script along, so no other can miss it."""
         if not items:
             return []
-        begin, replies = 0.0, None
+        begin, replies, attempt = 0.0, None, self._attempt(timed=False)
         while replies is None:
             if not self.server_time.known:
                 yield from self._learn_time()
+            attempt = self._attempt(timed=True)
             commands = self._write_commands(items, self._not_after(call))
             begin = self.clock.monotonic()
-            try:
+            with suppress(NewConnectionError):
                 replies = yield Pipeline(commands)
-            except NewConnectionError:
-                self.server_time.forget()
-        results = [self._settle_item(reply, begin) for reply in replies]
+        results = [self._settle_item(reply, begin, attempt.spell) for reply in replies]
         missed = [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if missed:  # the first was refused before its script was looked at, for want of a permission on its key
             again = yield from self.write_many(call, [items[place] for place in missed])
@@ -172,13 +178,13 @@ class RedisBackend:
         commands[0] = (*_IN_FULL, *commands[0][2:])
         return commands
 
-    def _settle_item(self, reply: Any, begin: float) -> bytes | Exception | None:
+    def _settle_item(self, reply: Any, begin: float, spell: int) -> bytes | Exception | None:
         if isinstance(reply, Exception):
             return reply
         if type(reply) is int and reply > 1:
             return None
         try:
-            return self._settle(reply, begin)
+            return self._settle(reply, begin, spell)
         except Exception as error:  # noqa: BLE001 - a batch settles per item
             return error
 
@@ -186,13 +192,12 @@ class RedisBackend:
         """Write the copies, each under a key of its own, and the index by which a delete finds them."""
         commands: list[tuple[Any, ...]] = []
         for copy in copies:
-            body = copy.key.removeprefix(f"{self.prefix}:")
             raw = copy.raw if copy.raw is not None else _DELETION
-            index, name, ttl = f"{self._index}:{body}", digest(raw), max(1, int(copy.ttl))
+            index, name, ttl = self._named(self._index, copy.key), digest(raw), max(1, int(copy.ttl))
             commands += [
                 ("SADD", index, name),
                 ("EXPIRE", index, ttl),
-                ("SET", f"{self._copies}:{body}:{name}", raw, "EX", ttl),
+                ("SET", f"{self._named(self._copies, copy.key)}:{name}", raw, "EX", ttl),
             ]
         replies = yield Pipeline(commands)
         return [
@@ -211,20 +216,35 @@ class RedisBackend:
             _log.warning("%d key(s) named like conflict copies cannot be read as such.", len(keys) - len(readable))
         return readable, int(following)
 
-    def drop_kept(self, call: Call, *keys: str) -> Flow:  # noqa: ARG002
-        """Delete the copies that the indexes name."""
-        _counts_on_no_time()
-        bodies = [key.removeprefix(f"{self.prefix}:") for key in keys]
-        replies = yield Pipeline([("SMEMBERS", f"{self._index}:{body}") for body in bodies])
-        deletions = [
-            ("DEL", name)
-            for body, names in zip(bodies, replies, strict=True)
-            if names and not isinstance(names, Exception)
-            for name in (*(f"{self._copies}:{body}:".encode() + _name(name) for name in names), f"{self._index}:{body}")
+    def drop_kept(self, call: Call, *keys: str) -> Flow:
+        """Delete the copies that the indexes name, in time: a copy may be made anew afterwards, and has to stay."""
+        self._attempt(timed=False)
+        try:
+            replies = yield Pipeline([("SMEMBERS", self._named(self._index, key)) for key in keys])
+        except BaseException:
+            _nothing_sent()  # the deletions before were answered
+            raise
+        answers = dict(zip(keys, replies, strict=True))
+        failures = {key: names for key, names in answers.items() if isinstance(names, Exception)}
+        copies: list[tuple[str, Any]] = [
+            (key, f"{self._named(self._copies, key)}:".encode() + _name(name))
+            for key, names in answers.items()
+            if key not in failures
+            for name in names
         ]
-        if deletions:
-            yield Pipeline(deletions)
-        return {key: reply for key, reply in zip(keys, replies, strict=True) if isinstance(reply, Exception)}
+        results = yield from self.write_many(call, [WriteItem(copy, None, None, None) for _, copy in copies])
+        failed = {
+            key: result for (key, _), result in zip(copies, results, strict=True) if isinstance(result, Exception)
+        }
+        failures |= failed
+        gone = dict.fromkeys(key for key, _ in copies if key not in failures)
+        if gone:
+            self._attempt(timed=False)
+            yield Pipeline([("SREM", self._named(self._index, key), *answers[key]) for key in gone])
+        return failures
+
+    def _named(self, what: str, key: str) -> str:
+        return f"{what}:{key.removeprefix(f'{self.prefix}:')}"
 
     def identify(self, call: Call) -> Flow:  # noqa: ARG002
         """Give run id and evictions; None where INFO is not permitted."""
@@ -244,13 +264,6 @@ def _nothing_sent() -> None:
     attempt = ATTEMPT.get()
     if attempt is not None:
         attempt.sent = False
-
-
-def _counts_on_no_time() -> None:
-    """What an attempt sends next carries no time of the server: any connection will do."""
-    attempt = ATTEMPT.get()
-    if attempt is not None:
-        attempt.timed = False
 
 
 def _bytes_or_none(reply: Any) -> bytes | None:

@@ -15,7 +15,7 @@ from typing import Any
 import redis
 from redis.exceptions import ResponseError
 
-from remanence.managers.redis_connection import bounded_class
+from remanence.managers.redis_connection import NewConnectionError, bounded_class
 
 try:
     from hiredis import pack_command
@@ -51,7 +51,7 @@ class _Redis(redis.Redis):
         try:
             connection.send_packed_command(connection.pack_command(*args))
             reply = connection.read_response()
-        except ResponseError:
+        except (ResponseError, NewConnectionError):
             self._idle.append(connection)
             raise
         except BaseException:
@@ -66,6 +66,9 @@ class _Redis(redis.Redis):
         try:
             connection.send_packed_command([_pack(connection, commands)])
             replies = _read(connection, len(commands))
+        except NewConnectionError:
+            self._idle.append(connection)
+            raise
         except OSError as error:
             self._drop(connection)
             message = f"{type(error).__name__} while the replies were read"

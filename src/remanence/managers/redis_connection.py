@@ -10,13 +10,14 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
 
 from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.exceptions import RedisError
+
+from remanence.managers.redis_protocol import ServerTime
 
 __all__ = [
     "ATTEMPT",
@@ -40,20 +41,22 @@ class Attempt:
     Attributes:
         deadline: Monotonic time at which it must have ended.
         sent: Whether a command may have left this process that changes something.
-        timed: Whether the next command carries a time of the server, as it was estimated from earlier replies.
+        spell: The spell of the server's time in which the next command is made.
+        timed: Whether it carries a time of the server, as estimated in that spell.
 
     Args:
         deadline: As above.
-        on_open: Called when a connection was opened.
+        server_time: Unlearned when a connection is opened.
     """
 
-    __slots__ = ("_on_open", "deadline", "sent", "timed")
+    __slots__ = ("_server_time", "deadline", "sent", "spell", "timed")
 
-    def __init__(self, deadline: float, on_open: Callable[[], None] | None = None) -> None:
+    def __init__(self, deadline: float, server_time: ServerTime) -> None:
         self.deadline = deadline
         self.sent = False
+        self.spell = server_time.spell
         self.timed = False
-        self._on_open = on_open
+        self._server_time = server_time
 
     def opened(self) -> None:
         """A connection was opened for this attempt: it may lead to another server, with a clock of its own.
@@ -61,9 +64,20 @@ class Attempt:
         Raises:
             NewConnectionError: The next command counts on the clock of the one before. Nothing of it was sent.
         """
-        if self._on_open is not None:
-            self._on_open()
+        self.spell = self._server_time.forget()
         if self.timed:
+            self.timed = False
+            raise NewConnectionError
+
+    def check(self) -> None:
+        """Make sure that the next command's time is still one of the server that connections lead to now.
+
+        Another thread may have opened this very connection since the time was estimated.
+
+        Raises:
+            NewConnectionError: It is not. Nothing of the command was sent.
+        """
+        if self.timed and self.spell != self._server_time.spell:
             self.timed = False
             raise NewConnectionError
 
@@ -230,6 +244,9 @@ class _Bounded:
     def send_packed_command(self, command: Any, check_health: bool = True) -> None:  # noqa: FBT001, FBT002 - redis-py's
         if not self._sock:
             self.connect()
+        attempt = ATTEMPT.get()
+        if attempt is not None:
+            attempt.check()
         super().send_packed_command(command, check_health)  # type: ignore[misc]
 
 

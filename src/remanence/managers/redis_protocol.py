@@ -7,6 +7,7 @@ stored by digest, so nothing is ever re-encoded in Lua, whose cjson would change
 
 from __future__ import annotations
 
+import threading
 from hashlib import sha1
 from typing import Any, Final
 
@@ -38,11 +39,14 @@ return now
 '' for absent (none of them: anything). Returns the server's time in µs when done, 0 when there was nothing to delete,
 its negative when too late, and what is held ('' for nothing) when that is not one of the digests."""
 
+_DRIFT: Final = 1_000.0
+"""Microseconds a second by which two clocks may drift apart: each may be slewed by up to 500 (adjtimex(2))."""
+
 GUARDED_WRITE_SHA: Final = sha1(GUARDED_WRITE.encode(), usedforsecurity=False).hexdigest()
 
 
 def arguments(
-    key: str, raw: bytes | None, ttl: float | None, not_after: int, guard: tuple[str, ...] | None
+    key: str | bytes, raw: bytes | None, ttl: float | None, not_after: int, guard: tuple[str, ...] | None
 ) -> tuple[Any, ...]:
     """Return the script's keys and arguments; `raw` None deletes."""
     mode: str | int = "DEL" if raw is None else "" if ttl is None else max(1, int(ttl * 1000))
@@ -76,34 +80,60 @@ class ServerTime:
 
     A reply that was sent for at `begin` and came at `end` and says `server` proves the offset to be within
     [server - end, server - begin]. Successive replies narrow it; one that contradicts (a clock was set, another server
-    answers) replaces it. The lower end is what a not-after is made of: too early is refused and repeated, too late
-    could let an abandoned write through.
+    answers) replaces it; with time it widens by what two clocks may drift apart. The lower end is what a not-after is
+    made of: too early is refused and repeated, too late could let an abandoned write through.
+
+    Threads share it, and their connections need not lead to the same server: each `forget` begins a new *spell*, and
+    what was asked for in an earlier one teaches nothing.
+
+    Attributes:
+        spell: Number of the spell.
     """
 
-    __slots__ = ("_interval",)
+    __slots__ = ("_interval", "_lock", "spell")
 
     def __init__(self) -> None:
-        # One attribute, replaced whole: threads may observe at the same time.
-        self._interval: tuple[float, float] | None = None
+        self._lock = threading.Lock()
+        # Replaced whole, so that `known` and `at` need no lock.
+        self._interval: tuple[float, float, float] | None = None
+        self.spell = 0
 
     @property
     def known(self) -> bool:
         """Whether there was a reply since the last `forget`."""
         return self._interval is not None
 
-    def observe(self, server: int, begin: float, end: float) -> None:
-        """Learn from a reply: the server's µs, and our monotonic seconds before and after."""
-        low, high = server - end * 1e6, server - begin * 1e6
-        held = self._interval
-        if held is not None and low <= held[1] and high >= held[0]:
-            low, high = max(low, held[0]), min(high, held[1])
-        self._interval = (low, high)
+    def observe(self, server: int, begin: float, end: float, spell: int) -> None:
+        """Learn from a reply.
 
-    def forget(self) -> None:
-        """Unlearn: the next connection may lead to another server."""
-        self._interval = None
+        Args:
+            server: The server's µs.
+            begin: Our monotonic seconds before it was asked.
+            end: And after its reply.
+            spell: In which it was asked.
+        """
+        low, high = server - end * 1e6, server - begin * 1e6
+        with self._lock:
+            if spell != self.spell:
+                return
+            held = self._interval
+            if held is not None:
+                drifted = _DRIFT * max(0.0, end - held[2])
+                held_low, held_high = held[0] - drifted, held[1] + drifted
+                if low <= held_high and high >= held_low:
+                    low, high = max(low, held_low), min(high, held_high)
+            self._interval = (low, high, end)
+
+    def forget(self) -> int:
+        """Unlearn: the next connection may lead to another server. Return the number of the spell that begins."""
+        with self._lock:
+            self._interval = None
+            self.spell += 1
+            return self.spell
 
     def at(self, monotonic: float) -> int:
-        """Return the server's µs at our `monotonic` seconds, or a little before."""
+        """Return the server's µs just before our `monotonic` seconds, which are not before the last reply."""
         held = self._interval
-        return int((held[0] if held else 0.0) + monotonic * 1e6)
+        if held is None:
+            return int(monotonic * 1e6)
+        return int(held[0] + monotonic * 1e6 - _DRIFT * max(0.0, monotonic - held[2]))

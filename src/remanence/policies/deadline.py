@@ -16,6 +16,9 @@ __all__ = ["Deadline"]
 
 _log = logging.getLogger("remanence")
 
+_EARLY = 0.02
+"""Seconds by which a socket's timeout may end an attempt before its deadline: see `redis_connection`."""
+
 
 class Deadline(Decorator):
     """Ends every call within `seconds`.
@@ -59,7 +62,7 @@ class Deadline(Decorator):
             try:
                 return (yield PROCEED)
             except Exception as error:
-                if is_transient(error) and monotonic() >= deadline:
+                if is_transient(error) and monotonic() >= deadline - _EARLY:
                     raise DeadlineExceededError(seconds) from None
                 raise
             finally:

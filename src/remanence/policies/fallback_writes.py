@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -10,7 +11,7 @@ from remanence.classify import is_outage
 from remanence.errors import JournalError, ManagerClosedError, VersionConflictError
 from remanence.events import WriteJournaled, WriteRefused
 from remanence.flow import PROCEED, Call, Flow, Sleep
-from remanence.journal.entry import BLIND, Entry
+from remanence.journal.entry import BLIND, Entry, KeptValue
 from remanence.policies.fallback_entries import Entries
 from remanence.policies.fallback_state import FallbackState, attempt
 from remanence.policies.knowledge import Copy, View
@@ -18,6 +19,8 @@ from remanence.record import ABSENT
 from remanence.results import Receipt
 
 __all__ = ["Writes"]
+
+_log = logging.getLogger("remanence")
 
 _PENDING = "pending"
 _UNSETTLED = "unsettled"
@@ -165,15 +168,39 @@ class Writes:
             self._knowledge.learn_conflict(call.key, error.current)
             self._given_up(call)
             raise error
-        # The store holds what this process has not seen: the rules of the replay decide, and nothing is lost.
         call.guard = None
+        copy = self._knowledge.view(call.key).copy
+        is_encoded = call.raw is not None or call.operation == "delete"
+        if copy is not None and copy.own > call.sequence and error.current == (copy.raw or b"") and is_encoded:
+            return self._overtaken(call, copy)
+        # The store holds what this process has not seen: the rules of the replay decide, and nothing is lost.
         return self._to_journal(call, view, _UNSEEN)
+
+    def _overtaken(self, call: Call, copy: Copy) -> Receipt:
+        """Keep a write, whose first answer was lost, that a later one of this process has replaced meanwhile.
+
+        In the journal it would be what this process reads until the replay, instead of the later one.
+        """
+        if copy.plain < call.sequence and call.operation != "delete":
+            self._journal.keep(KeptValue(call.key, call.raw))
+        self._given_up(call)
+        self._state.wake()
+        return Receipt(call.key, "journaled", None if call.operation == "delete" else self._state.canonical(call.raw))
 
     def _failed(self, call: Call, view: View, error: Exception, *, conditional: bool = False) -> Receipt:
         if not is_outage(error):
             self._given_up(call)
             raise error
         self._state.note_outage(error)
+        if call.deleted:
+            _log.warning(
+                "a memory was deleted, but conflict copies of it may be left (%s); delete it once more, or they go "
+                "after conflict_ttl",
+                type(error).__name__,
+            )
+            receipt = Receipt(call.key, call.deleted)
+            self._committed(call, receipt, conditional=conditional)
+            return receipt
         if not conditional:
             call.guard = None
         return self._to_journal(call, view, type(error).__name__)
@@ -220,6 +247,8 @@ class Writes:
             return Receipt(call.key, "missing")
         if not superseded:
             self._context.tell(WriteJournaled(call.operation, reason))
+            if call.operation == "delete":
+                self._journal.forget_kept_of(call.key)
         self._state.wake()
         written = None if call.operation == "delete" else self._state.canonical(call.raw)
         return Receipt(call.key, "journaled", written)

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
 from remanence.classify import ErrorClass, classify, is_outage
-from remanence.errors import CircuitOpenError, VersionConflictError
+from remanence.errors import CircuitOpenError
 from remanence.events import ConflictKept, EntryStuck, ReplayFinished
 from remanence.flow import Call, Flow, Invoke, KeptCopy, Sleep, WriteItem
 from remanence.journal.entry import BLIND, Entry, KeptValue
 from remanence.journal.replay import Decision, Situation, decide, first_guard, has_expired
 from remanence.policies.fallback_state import FallbackState
-from remanence.record import ABSENT, check_size, digest, version_of
+from remanence.record import check_size, digest, version_of
 from remanence.results import ReplayCounts
 
 __all__ = ["Replayer"]
@@ -146,8 +145,6 @@ class Replayer:
         contested: list[tuple[Entry, bytes]] = []
         for entry, result in zip(due, results, strict=True):
             if result is None:
-                if entry.raw is None:
-                    yield from self._drop_copies(entry, deadline)
                 settled += self._written(epoch, entry, None if has_expired(entry, begun) else entry.raw)
             elif isinstance(result, Exception):
                 self._refused(epoch, entry, result)
@@ -183,8 +180,6 @@ class Replayer:
             if decision.write:
                 writes.append((entry, decision))
             else:
-                if entry.raw is None and not held:
-                    yield from self._drop_copies(entry, deadline)
                 settled += self._left(epoch, entry, held)
         if writes:
             settled += yield from self._write_winners(epoch, writes, deadline)
@@ -222,7 +217,6 @@ class Replayer:
                 if decision.merged:
                     settled += self._merged(epoch, entry)
                 else:
-                    # A deletion that won leaves the copies alone: one is of what it has just removed unseen.
                     settled += self._written(epoch, entry, decision.raw)
             elif isinstance(result, Exception):
                 self._refused(epoch, entry, result)
@@ -245,7 +239,11 @@ class Replayer:
                     self._knowledge.unsettle(entry.key, call.unsettled_until, (entry.version,))
 
     def _written(self, epoch: int, entry: Entry, raw: bytes | None) -> int:
-        """The store holds it now."""
+        """The store holds it now.
+
+        A deletion that comes home leaves conflict copies alone: some may have been kept since it was asked for, and
+        nothing tells which.
+        """
         stored = self._state.canonical(raw)
         # Known first: a write that comes when the entry is gone must be made over this one.
         self._knowledge.learn_replay(entry.key, stored, entry.sequence, entry.expires_at, conditional=entry.conditional)
@@ -289,14 +287,6 @@ class Replayer:
     def _postpone(self, entry: Entry) -> None:
         """Leave an entry for later, so that those behind it come first."""
         self._journal.postpone([entry], self._context.clock.monotonic() + _LATER)
-
-    def _drop_copies(self, entry: Entry, deadline: float | None) -> Flow:
-        """Have the copies of a deleted memory deleted too, unless somebody has stored it again."""
-        self._journal.forget_kept_of(entry.key)
-        call = Call("delete", entry.key, guard=(ABSENT,))
-        call.deadline = deadline
-        with suppress(VersionConflictError):
-            yield Invoke(call)
 
     def _keep(self, key: str, decision: Decision, deadline: float | None) -> Flow:
         """Have the store keep the losing values; give whether it has them (or nobody wants them)."""

@@ -43,11 +43,7 @@ def test_the_stack_keeps_its_promises_in_outages(private_server: RedisServer, tm
     history = run_trial(private_server, tmp_path, seed=1, seconds=2 * SECONDS, outage=outage, deletes=0.0)
     journaled = sum(each.answer == "journaled" for each in history.operations)
     assert journaled, "the outage was not felt"
-    # A process may read from its journal a pending value that it has itself replaced in the store: an attempt whose
-    # answer was lost was applied, another caller built on it, and the repetition of the first found that. A frozen
-    # server brings this about now and then; nothing is lost by it.
-    checks = [name for name in IN_OUTAGES if outage == "kill" or name != "own-writes"]
-    report = check(history, checks=checks)
+    report = check(history, checks=IN_OUTAGES)
     assert report.status is not Status.FAIL, report
     for verdict in report.verdicts:
         assert verdict.checked > 50, report

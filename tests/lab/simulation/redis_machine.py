@@ -69,7 +69,7 @@ commands = st.one_of(
     guarded_writes(),
     st.tuples(st.just("EVALSHA"), st.just("0" * 40), st.just(1), keys, values, st.just(""), st.just(FAR)),
     st.tuples(st.sampled_from(("GET", "SMEMBERS", "DEL")), keys),
-    st.tuples(st.just("SADD"), keys, members),
+    st.tuples(st.sampled_from(("SADD", "SADD", "SREM")), keys, members),
     st.tuples(st.just("EXPIRE"), keys, lifetimes),
     st.tuples(st.just("SET"), keys, values),
     st.tuples(st.just("SET"), keys, values, st.just("EX"), lifetimes),
@@ -113,6 +113,8 @@ def operations(draw: st.DrawFn) -> tuple[str, Callable[[], Call]]:
     raw: Any = None if name.startswith("delete") else draw(records)
     if name == "reconcile" or name.endswith("_many"):
         items = draw(st.lists(st.builds(WriteItem, own, st.just(raw) if raw is None else records, ttls, guards)))
+        if name.startswith("delete"):
+            return prefix, lambda: Call(name, items=[Call("delete", item.key, guard=item.guard) for item in items])
         return prefix, lambda: Call(name, items=items)
     key, ttl, guard, guarded = draw(own), draw(ttls), draw(guards), draw(st.booleans())
 

@@ -92,6 +92,7 @@ def draw(rng: random.Random) -> Scenario:
             fallback=rng.choice(_FALLBACKS),
         ),
         skews=rng.choice(((0.0,), (0.0, 300.0), (7.0, -4.0, 1.0))),
+        drift=rng.choice((0.0, 0.0, 0.0009, -0.0009)),
         advances=rng.choice((1, 3)),
     )
 

@@ -262,7 +262,7 @@ class Ledger:
     def _has_expired(self, op: Op) -> bool:
         """Whether its time was over by the end, wherever it had got to."""
         ttl = self.world.settings.ttl
-        return ttl is not None and op.made_at + ttl <= self.world.now
+        return ttl is not None and op.made_at + ttl * (1 - abs(self.world.scenario.drift)) <= self.world.now
 
     def _check_replaced(self, op: Op) -> None:
         changes = self.changes[op.place]

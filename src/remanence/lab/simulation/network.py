@@ -75,7 +75,7 @@ class Network:
         """Take a command that a caller has just sent."""
         command.op = None if caller.background else caller.op
         command.sent_in = self.spell
-        if self.world.trouble.outage not in {"", "readonly"} or not self._connect(caller):
+        if self.world.trouble.outage not in {"", "readonly"} or not self._connect(caller, sending=True):
             return
         if self._is_dull(command):
             self.apply(caller)
@@ -150,13 +150,15 @@ class Network:
         finally:
             world.command = None
 
-    def _connect(self, caller: Caller) -> bool:
-        """Open the caller's connection, unnoticed, where it led to a server that is gone."""
-        if caller.connected == self.server_number:
-            return True
-        caller.connected = self.server_number
+    def _connect(self, caller: Caller, *, sending: bool = False) -> bool:
+        """Open the caller's connection, unnoticed, where it led to a server that is gone; give whether it goes on."""
+        attempt: Any = caller.context[ATTEMPT]
         try:
-            caller.context[ATTEMPT].opened()  # type: ignore[union-attr]
+            if caller.connected != self.server_number:
+                caller.connected = self.server_number
+                attempt.opened()
+            elif sending:
+                attempt.check()
         except NewConnectionError as error:
             caller.failure = error
             caller.state = READY

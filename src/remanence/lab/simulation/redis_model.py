@@ -264,6 +264,15 @@ class RedisModel:
         self._values[key] = new
         return len(new) - len(held)
 
+    def _forget(self, key: str, *members: Any) -> int:
+        held = self._members(key, self._micros() // 1_000)
+        left = held.difference(map(_bytes, members))
+        if left:
+            self._values[key] = left
+        elif held:
+            self._remove(key)
+        return len(held) - len(left)
+
     def _smembers(self, key: str) -> list[bytes]:
         return sorted(self._members(key, self._micros() // 1_000))
 
@@ -316,8 +325,11 @@ class RedisModel:
             raise NoScriptError("No matching script.")
         return self._guarded_write(*args)
 
-    def _guarded_write(self, _: int, key: str, raw: bytes, mode: str | int, not_after: int, *guard: str) -> int | bytes:
+    def _guarded_write(
+        self, _: int, name: str | bytes, raw: bytes, mode: str | int, not_after: int, *guard: str
+    ) -> int | bytes:
         """Do what `redis_protocol.GUARDED_WRITE` says, line by line."""
+        key = name.decode(errors="surrogateescape") if type(name) is bytes else str(name)
         now = self._micros()
         if now > not_after:
             return -now
@@ -358,6 +370,7 @@ class RedisModel:
         "SADD": _add,
         "SET": _set,
         "SMEMBERS": _smembers,
+        "SREM": _forget,
     }
 
 

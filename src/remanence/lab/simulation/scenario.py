@@ -46,6 +46,7 @@ class Scenario:
         places: Number of conversations.
         settings: Of the processes.
         skews: Seconds by which their wall clocks are wrong, in turn; the server's is wrong by the last one.
+        drift: Seconds by which the server's clock falls behind in a second.
         advances: Times that time may pass in an outage while nobody can go on.
         coarse: For exhaustive runs: what cannot change the outcome has no orders of its own. Questions whose answer no
             other command changes (TIME, INFO) are answered at once where the server answers, it knows the script, and
@@ -59,5 +60,6 @@ class Scenario:
     places: int = 1
     settings: ProcessSettings = field(default_factory=ProcessSettings)
     skews: tuple[float, ...] = (0.0,)
+    drift: float = 0.0
     advances: int = 1
     coarse: bool = False

@@ -97,9 +97,10 @@ class World:
 
     def new_server(self, skew: float, run_id: str, *, of: RedisModel | None = None) -> RedisModel:
         """Return a server whose clock is wrong by `skew` seconds, or a replica of one."""
+        drift = self.scenario.drift
 
         def clock() -> float:
-            return self.now + skew
+            return self.now + skew - drift * (self.now - _EPOCH)
 
         server = RedisModel(now=clock, run_id=run_id) if of is None else of.fork(now=clock, run_id=run_id)
         server.on_write = self._written
