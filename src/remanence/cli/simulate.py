@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from remanence.lab.simulation.campaign import Outcome, Total, campaign
+from remanence.lab.simulation.campaign import Outcome, Total, campaign, quieten
 from remanence.lab.simulation.cases import Case, draw, small_cases
 from remanence.lab.simulation.schedule import Schedule
 from remanence.lab.simulation.search import Finding, minimise, sample, tell, told
@@ -67,6 +67,7 @@ def _numbers(text: str) -> list[int]:
 
 
 def _run(options: argparse.Namespace) -> int:
+    quieten()
     try:
         return _simulate(options)
     except KeyboardInterrupt:

@@ -216,32 +216,23 @@ class RedisBackend:
             _log.warning("%d key(s) named like conflict copies cannot be read as such.", len(keys) - len(readable))
         return readable, int(following)
 
-    def drop_kept(self, call: Call, *keys: str) -> Flow:
-        """Delete the copies that the indexes name, in time: a copy may be made anew afterwards, and has to stay."""
+    def drop_kept(self, call: Call, *keys: str) -> Flow:  # noqa: ARG002
+        """Delete the copies that the indexes name: each by its digest, so that none goes that comes later."""
         self._attempt(timed=False)
         try:
             replies = yield Pipeline([("SMEMBERS", self._named(self._index, key)) for key in keys])
         except BaseException:
             _nothing_sent()  # the deletions before were answered
             raise
-        answers = dict(zip(keys, replies, strict=True))
-        failures = {key: names for key, names in answers.items() if isinstance(names, Exception)}
-        copies: list[tuple[str, Any]] = [
-            (key, f"{self._named(self._copies, key)}:".encode() + _name(name))
-            for key, names in answers.items()
-            if key not in failures
-            for name in names
-        ]
-        results = yield from self.write_many(call, [WriteItem(copy, None, None, None) for _, copy in copies])
-        failed = {
-            key: result for (key, _), result in zip(copies, results, strict=True) if isinstance(result, Exception)
-        }
-        failures |= failed
-        gone = dict.fromkeys(key for key, _ in copies if key not in failures)
-        if gone:
-            self._attempt(timed=False)
-            yield Pipeline([("SREM", self._named(self._index, key), *answers[key]) for key in gone])
-        return failures
+        commands: list[tuple[Any, ...]] = []
+        for key, names in zip(keys, replies, strict=True):
+            if names and not isinstance(names, Exception):
+                copies = self._named(self._copies, key).encode()
+                commands += [("DEL", copies + b":" + _name(name)) for name in names]
+                commands.append(("SREM", self._named(self._index, key), *names))
+        if commands:
+            yield Pipeline(commands)
+        return {key: reply for key, reply in zip(keys, replies, strict=True) if isinstance(reply, Exception)}
 
     def _named(self, what: str, key: str) -> str:
         return f"{what}:{key.removeprefix(f'{self.prefix}:')}"

@@ -46,7 +46,7 @@ GUARDED_WRITE_SHA: Final = sha1(GUARDED_WRITE.encode(), usedforsecurity=False).h
 
 
 def arguments(
-    key: str | bytes, raw: bytes | None, ttl: float | None, not_after: int, guard: tuple[str, ...] | None
+    key: str, raw: bytes | None, ttl: float | None, not_after: int, guard: tuple[str, ...] | None
 ) -> tuple[Any, ...]:
     """Return the script's keys and arguments; `raw` None deletes."""
     mode: str | int = "DEL" if raw is None else "" if ttl is None else max(1, int(ttl * 1000))

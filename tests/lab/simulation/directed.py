@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import remanence
 from remanence.lab.simulation import ProcessSettings, Scenario, Violation, World, exhaust
+from remanence.lab.simulation.campaign import quieten
 from remanence.lab.simulation.ledger import word_of
 from remanence.policies.fallback import Fallback
 from tests.lab.simulation.exploring import runs
@@ -181,9 +182,10 @@ DIRECTED: Final[dict[str, Directed]] = {
         story="A write waits in the journal and its caller writes again on a healthy store.",
         scenario=_case(((0, "store a, store b"),), ("refuse",)),
     ),
-    "deleted and stored again": Directed(
-        story="A deletion comes home and removes the memory's copies while another process stores it again.",
-        scenario=_case(((0, "turn a, delete b"), (1, "store c")), ("refuse",), held=True),
+    "copies newer than a deletion": Directed(
+        story="A deletion waits in a journal; another process's later write loses at its replay and is kept as a copy; "
+        "then the deletion comes home.",
+        scenario=_case(((0, "retrieve a, store b"), (1, "store x, delete d")), ("refuse", "refuse"), held=True),
     ),
     "probes of two callers": Directed(
         story="Two callers ask a breaker that may be probed.",
@@ -204,5 +206,6 @@ def search(directed: Directed) -> str:
 
 
 if __name__ == "__main__":
+    quieten()
     found = search(DIRECTED[sys.argv[1]])
     print(json.dumps({"found": found, "package": remanence.__file__}))  # noqa: T201 - its whole purpose

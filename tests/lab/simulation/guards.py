@@ -282,6 +282,36 @@ GUARDS: Final = (
         "the losing value is gone",
     ),
     Guard(
+        "copies outlive a deletion that comes home",
+        "it removes them",
+        _REPLAYER,
+        "            if result is None:\n                settled",
+        "            if result is None:\n"
+        "                if entry.raw is None:\n"
+        '                    yield Invoke(Call("delete", entry.key, guard=("",)))\n'
+        "                settled",
+        "copies newer than a deletion",
+        "P1",
+    ),
+    Guard(
+        "an answered deletion is over",
+        "it is repeated for its clean-up",
+        "managers/operate.py",
+        "    if not call.deleted:\n",
+        "    if True:\n",
+        "tests/policies/test_mended.py::test_an_answered_deletion_whose_clean_up_fails_is_not_repeated",
+        "what another process has stored in between is deleted",
+    ),
+    Guard(
+        "spells of the server's time",
+        "a connection takes a command whatever its time is worth",
+        "managers/redis_connection.py",
+        "        if self.timed and self.spell != self._server_time.spell:\n",
+        "        if False:\n",
+        "tests/managers/test_server_time.py::test_a_connection_that_another_thread_has_opened_is_a_new_one_too",
+        "a write that was given up is applied by a server with another clock",
+    ),
+    Guard(
         "*sent* mark",
         "what is sent for an entry is not noted",
         _MEMORY,

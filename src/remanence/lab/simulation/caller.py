@@ -13,6 +13,7 @@ from remanence.errors import RemanenceError
 from remanence.flow import Flow, Sleep
 from remanence.lab.simulation.process import Pause, Process
 from remanence.lab.simulation.program import READS, Op
+from remanence.managers.redis_connection import ATTEMPT
 from remanence.operations import ANY_VERSION, batch_flow, key_call, mutate_flow, store_call, update_call
 from remanence.record import encode, stamp
 
@@ -78,6 +79,12 @@ class Caller:
         self.began = self.due = self.delay = 0.0
         self.op: Op | None = None
 
+    @property
+    def has_sent(self) -> bool:
+        """Whether the attempt that is under way may have left a command behind."""
+        attempt = self.context.get(ATTEMPT)
+        return attempt is not None and attempt.sent
+
     def resume(self) -> None:
         """Let it go on to what it waits for next."""
         reply, failure = self.reply, self.failure
@@ -116,6 +123,7 @@ def program(world: World, caller: Caller, ops: Sequence[Op]) -> Body:
     for op in ops:
         op.invoked = op.made = world.tick()
         op.made_at = world.now
+        op.since = world.changes(op.place)
         caller.op = op
         caller.began, caller.delay = world.now, 0.0
         if op.process is not None and op.process.closed:
@@ -134,22 +142,19 @@ def program(world: World, caller: Caller, ops: Sequence[Op]) -> Body:
 
 def _retrieve(world: World, op: Op, heard: dict[int, str]) -> Flow:
     process = op.process
-    begun = world.changes(op.place)
+    op.asked = world.changes(op.place)
     memories = yield from process.run(key_call(process, "retrieve", _value(op)))
-    _note(world, op, memories, heard, begun)
+    _note(world, op, memories, heard)
     return memories
 
 
-def _note(world: World, op: Op, memories: Any, heard: dict[int, str], begun: int) -> None:
+def _note(world: World, op: Op, memories: Any, heard: dict[int, str]) -> None:
     """Remember what a read told, and from where."""
     heard[op.place] = memories[0].working_memory if memories else ""
     op.outcome = memories.source
-    process = op.process
-    if memories.source == "redis":
-        process.sight[op.place] = "clear"
-        world.ledger.answered(op, memories.raw, begun)
-    elif memories.source != "journal":
-        process.sight[op.place] = memories.source
+    # What waits here the store may never hold: reading it shows as little of the store as an old copy does.
+    op.process.sight[op.place] = {"redis": "clear", "journal": "stale"}.get(memories.source, memories.source)
+    world.ledger.answered(op, memories)
 
 
 def _store(_: World, op: Op, heard: dict[int, str]) -> Flow:
@@ -196,14 +201,14 @@ def _mutate(world: World, op: Op, heard: dict[int, str]) -> Flow:
                 yield Pause(world.now + 0.05)  # whatever the jitter: a schedule must be repeatable
                 step = flow.send(None)
                 continue
-            begun = world.changes(op.place)
+            op.asked = world.changes(op.place)
             try:
                 result = yield from process.run(step.call)
             except (RedisError, RemanenceError) as error:
                 step = flow.throw(error)
                 continue
             if step.call.operation == "retrieve":
-                _note(world, op, result, heard, begun)
+                _note(world, op, result, heard)
             step = flow.send(result)
     except StopIteration as stop:
         _acknowledged(op, stop.value)
@@ -225,6 +230,7 @@ def _batch(world: World, op: Op, operation: str, values: list[dict[str, str]]) -
     for item in op.items:
         item.invoked = item.made = op.invoked
         item.made_at = op.made_at
+        item.since = world.changes(item.place)
         item.sight = op.process.sight.get(item.place)
     results = yield from op.process.drive(batch_flow(op.process, operation, values), None, 0)
     for item, result in zip(op.items, results, strict=True):
@@ -233,17 +239,19 @@ def _batch(world: World, op: Op, operation: str, values: list[dict[str, str]]) -
         else:
             _acknowledged(item, result)
         item.completed = world.now_step
+        world.ledger.completed(item)
 
 
 def _retrieve_many(world: World, op: Op, heard: dict[int, str]) -> Flow:
     items = [Op("retrieve", op.word, place, op.process) for place in range(world.places)]
-    begun = [world.changes(item.place) for item in items]
+    op.asked = tuple([world.changes(item.place) for item in items])
     results = yield from op.process.drive(batch_flow(op.process, "retrieve", [_value(i) for i in items]), None, 0)
-    for item, result, since in zip(items, results, begun, strict=True):
+    for item, result, asked in zip(items, results, op.asked, strict=True):
         if isinstance(result, Exception):
             op.process.sight[item.place] = "none"
         else:
-            _note(world, item, result, heard, since)
+            item.asked = asked
+            _note(world, item, result, heard)
 
 
 def _replay(_: World, op: Op, __: dict[int, str]) -> Flow:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import multiprocessing
 import time
 from collections.abc import Iterator, Sequence
@@ -13,10 +14,9 @@ from typing import Final
 from remanence.lab.simulation.cases import Case, draw
 from remanence.lab.simulation.search import Finding, exhaust, sample
 
-__all__ = ["Outcome", "Total", "campaign", "run_case", "run_seeds"]
+__all__ = ["Outcome", "Total", "campaign", "quieten", "run_case", "run_seeds"]
 
 _BATCH: Final = 500
-_MOST_FINDINGS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def run_seeds(first: int, count: int) -> Outcome:
     found = [finding for seed in range(first, first + count) if (finding := sample(draw, seed)) is not None]
     seconds = time.process_time() - begun
     name = f"seeds {first} to {first + count - 1}"
-    return Outcome("random", name, count, 0, seconds, tuple(found[:_MOST_FINDINGS]))
+    return Outcome("random", name, count, 0, seconds, tuple(found))
 
 
 def campaign(cases: Sequence[Case], *, first_seed: int, schedules: int, processes: int) -> Iterator[Outcome]:
@@ -105,7 +105,8 @@ def campaign(cases: Sequence[Case], *, first_seed: int, schedules: int, processe
             yield run_seeds(first, count)
         return
     # Spawned, not forked: nothing of this process (threads, locks) comes along.
-    pool = ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(processes, mp_context=spawn, initializer=quieten)
     try:
         todo: Iterator[Future[Outcome]] = _submitted(pool, cases, batches)
         running = {future for _, future in zip(range(2 * processes), todo, strict=False)}
@@ -116,6 +117,11 @@ def campaign(cases: Sequence[Case], *, first_seed: int, schedules: int, processe
             running |= {future for _, future in zip(range(len(done)), todo, strict=False)}
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def quieten() -> None:
+    """Log nothing in this process: what the policies have to say of simulated outages is nobody's concern."""
+    logging.getLogger("remanence").setLevel(logging.CRITICAL + 1)
 
 
 def _submitted(

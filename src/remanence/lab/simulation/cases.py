@@ -88,7 +88,7 @@ def draw(rng: random.Random) -> Scenario:
         settings=ProcessSettings(
             attempts=rng.choice((1, 2, 3)),
             breaker_failures=rng.choice((1, 3, 5)),
-            ttl=rng.choice((None, None, 60.0, 2.0)),
+            ttl=rng.choice((None, None, 60.0, 6.0)),
             fallback=rng.choice(_FALLBACKS),
         ),
         skews=rng.choice(((0.0,), (0.0, 300.0), (7.0, -4.0, 1.0))),

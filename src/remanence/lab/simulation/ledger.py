@@ -1,9 +1,10 @@
 """The account of a schedule: every change of the store, every acknowledgement, and what may not have happened.
 
-Checked while it runs: that nothing displaces what its process had not seen (P2), that a read which claims to come from
-the store tells what it held meanwhile (P5), that no call waits past its deadline (P3) or makes more attempts than
-allowed, and none while the breaker is open (P4). Checked at the end: that every acknowledged write is accounted for
-(P1), and that nothing is pending.
+Checked while it runs: that nothing displaces what its process had not seen (P2); that an answer which claims to come
+from the store tells what it held meanwhile, "committed" what it came to hold, and "stale" what the process had been
+told (P5); that no call waits past its deadline (P3) or makes more attempts than allowed, and none while the breaker is
+open (P4). Checked at the end: that every acknowledged write is accounted for, deletions too (P1), and that nothing is
+pending.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from remanence.lab.simulation.program import CONDITIONAL, SINGLE, Op
 
 if TYPE_CHECKING:
     from remanence.lab.simulation.caller import Caller
-    from remanence.lab.simulation.process import Process
+    from remanence.lab.simulation.process import Command, Process
     from remanence.lab.simulation.world import World
 
 __all__ = ["Change", "Ledger", "Violation", "word_of"]
@@ -52,6 +53,8 @@ class Change:
         by: The operation whose value it is.
         process: Who sent it, None for another program or the server itself.
         how: "write", "replay", "external", or why the server did it.
+        again: Whether it was repeated, over something else than it had read, after an attempt that may have been
+            applied.
     """
 
     at: int
@@ -61,6 +64,7 @@ class Change:
     by: Op | None
     process: Any
     how: str
+    again: bool = False
 
 
 def text_of(raw: bytes | None) -> str:
@@ -84,8 +88,8 @@ class Ledger:
         self.changes: list[list[Change]] = [[] for _ in range(world.places)]
         self.by_word: dict[str, Op] = {}
         self.kept: dict[bytes, int] = {}
-        self.dropped: set[bytes] = set()
-        self.perished: list[Entry] = []
+        self.dropped: dict[bytes, list[Op | None]] = {}
+        self.perished: dict[Any, list[Entry]] = {}
         self.hash = 0
         self._first: Violation | None = None
 
@@ -104,22 +108,34 @@ class Ledger:
             how = "replay" if command.call.operation == "reconcile" else "write"
         elif by is not None:
             how = "external"
-        change = Change(world.tick(), place, before, after, by, process, how)
+        again = command is not None and how == "write" and _is_again(command, before)
+        change = Change(world.tick(), place, before, after, by, process, how, again)
         self.changes[place].append(change)
-        self.hash = hash((self.hash, place, before, after, how, by.word if by is not None else ""))
+        self.hash = hash((self.hash, place, before, after, how, again, by.word if by is not None else ""))
         if process is not None and before is not None and before != after:
             self._check_sight(change)
 
     def copied(self, raw: bytes | None, *, kept: bool) -> None:
-        """Note that a conflict copy came, or went."""
-        if raw is not None:
-            if kept:
-                self.kept.setdefault(raw, self.world.now_step)
-            else:
-                self.dropped.add(raw)
+        """Note that a conflict copy came, or went: removed by a deletion, or lost by the server."""
+        if raw is None:
+            return
+        command = self.world.command
+        by = command.op if command is not None else None
+        if kept:
+            self.kept.setdefault(raw, self.world.now_step)
+        elif command is None or by is not None:  # a replay has no business with removing copies
+            self.dropped.setdefault(raw, []).append(by)
+        self.hash = hash((self.hash, raw, kept, by.word if by is not None else ""))
 
     def completed(self, op: Op) -> None:
-        """Note that an operation is over: with a command under way that may come late, it matters who began before."""
+        """Check what an operation was told at its end.
+
+        With a command under way that may come late it also matters who began before.
+        """
+        if op.outcome == "committed" and op.is_write:
+            self._check_committed(op)
+        elif op.outcome == "missing":
+            self._check_missing(op)
         if self.world.network.late:
             begun = tuple([other.word for other in self.world.ops if other.invoked >= 0])
             self.hash = hash((self.hash, op.word, begun))
@@ -133,23 +149,54 @@ class Ledger:
         if late > _GRACE:
             self.report("P3", f"{op.word} waits until {late:.3f} s past its deadline")
 
-    def answered(self, op: Op, raw: bytes | None, since: int) -> None:
-        """Check that what a read gave as the store's is what the store held meanwhile."""
-        changes = self.changes[op.place]
-        if raw is None and self.world.settings.ttl is not None:
-            return  # expiry is noticed late
-        held = {changes[since - 1].after if since else self.world.initial[op.place]}
-        held.update(change.after for change in changes[since:])
-        if raw not in held:
+    def answered(self, op: Op, memories: Any) -> None:
+        """Check that what a read gave as the store's is what the store held meanwhile, and an old copy no invention."""
+        raw = memories.raw
+        if memories.source == "stale" and not self._was_told(op, raw):
+            raise Violation("P5", f"{op.word} was served {text_of(raw)!r} as last known, which it had not been told")
+        if memories.source == "redis" and raw not in self._held_since(op.place, op.asked):
             raise Violation(
                 "P5", f"{op.word} was told {text_of(raw)!r} as the store's, which it did not hold meanwhile"
             )
 
+    def _was_told(self, op: Op, raw: bytes | None) -> bool:
+        """Whether the process has been told of what it serves as last known, or has written it."""
+        process = op.process
+        if raw is None:
+            own = (o for o in self.world.ops if o.deletes and o.process is process and o.place == op.place)
+            return op.place in process.nothing or any(o.invoked >= 0 for o in own)
+        author = self.by_word.get(word_of(raw))
+        return raw in process.seen or (author is not None and author.process is process)
+
+    def _held_since(self, place: int, since: int) -> set[bytes | None]:
+        """Return what the store has held of a memory since it had changed so often."""
+        changes = self.changes[place]
+        held = {changes[since - 1].after if since else self.world.initial[place]}
+        held.update(change.after for change in changes[since:])
+        if self.world.settings.ttl is not None:
+            held.add(None)  # expiry is noticed late
+        return held
+
+    def _check_committed(self, op: Op) -> None:
+        held = self._held_since(op.place, op.since)
+        if None not in held if op.deletes else not any(op.word in text_of(raw).split() for raw in held):
+            raise Violation("P5", f"{op.word} was told that it is committed, and the store never held it meanwhile")
+
+    def _check_missing(self, op: Op) -> None:
+        if None in self._held_since(op.place, op.since):
+            return
+        own = (o for o in self.world.ops if o.deletes and o.process is op.process and o.place == op.place)
+        if op.deletes or not any(o.invoked >= 0 and o.outcome in {"journaled", ""} for o in own):
+            raise Violation("P5", f"{op.word} was told that nothing is stored, and something was all the time")
+
     def ended(self, process: Process) -> None:
         """Note that a process is gone, and what was pending in its memory with it."""
         journal = process.fallback.journal
-        self.perished += journal.entries()
-        self.kept.update({value.raw: -1 for value in journal.kept() if value.raw is not None})
+        entries = journal.entries()
+        # Whoever takes its place takes over its operations, too.
+        self.perished.setdefault(process.number, []).extend(entries)
+        self.dropped.update({value.raw: [None] for value in journal.kept() if value.raw is not None})
+        self.hash = hash((self.hash, process.name, len(entries)))
 
     def report(self, promise: str, what: str) -> None:
         """Note a violation where raising it would be taken for a failure of the store."""
@@ -183,7 +230,7 @@ class Ledger:
         author = self.by_word.get(word_of(before))
         if author is not None and author.process is by.process and by.process is not None:
             return
-        if change.how == "write" and by.sight in {None, "clear"}:
+        if change.how == "write" and by.sight in {None, "clear"} and not change.again:
             return
         seen, told = change.process.seen.get(before, 1 << 60), change.process.told.get(by.place, 1 << 60)
         makers = self._folded(by) if change.how == "replay" else [by]
@@ -231,15 +278,15 @@ class Ledger:
         held = [world.server.value(key) for key in world.keys]
         if world.is_alone:
             self._check_alone(held[0])
-        words = {word for raw in held for word in text_of(raw).split()}
-        words |= {word for raw in (*self.kept, *self.dropped) for word in text_of(raw).split()}
-        words |= {word for entry in self.perished for word in text_of(entry.raw).split()}
+        copies = [raw for key, raw in world.server.items() if world.is_copy(key)]
+        words = {word for raw in (*held, *copies) for word in text_of(raw).split()}
+        words |= {word for entries in self.perished.values() for e in entries for word in text_of(e.raw).split()}
         for op in world.ops:
             if not op.acknowledged or not op.is_write:
                 continue
             if op.deletes:
                 self._check_deletion(op, held[op.place])
-            elif op.word not in words and not self._has_expired(op):
+            elif op.word not in words and not self._was_dropped(op) and not self._has_expired(op):
                 self._check_replaced(op)
 
     def _check_alone(self, held: bytes | None) -> None:
@@ -264,6 +311,15 @@ class Ledger:
         ttl = self.world.settings.ttl
         return ttl is not None and op.made_at + ttl * (1 - abs(self.world.scenario.drift)) <= self.world.now
 
+    def _was_dropped(self, op: Op) -> bool:
+        """Whether its copy was lost by the server, or removed by a deletion that was not over when it began."""
+        return any(
+            by is None or not by.before(op)
+            for raw, removals in self.dropped.items()
+            if op.word in text_of(raw).split()
+            for by in removals
+        )
+
     def _check_replaced(self, op: Op) -> None:
         changes = self.changes[op.place]
         last = None
@@ -272,8 +328,7 @@ class Ledger:
                 last = change
         if last is not None:
             # Who wrote it last, and built on the others: what may replace that one may replace them.
-            author = self.by_word.get(word_of(last.before), op)
-            why = self._why_not(last, author) if author.acknowledged or author is op else ""
+            why = self._why_not(last, self.by_word.get(word_of(last.before), op))
             if why:
                 raise Violation("P1", f"{op.word} ({op.outcome}) was displaced by {_name(last)}, {why}")
             return
@@ -293,13 +348,13 @@ class Ledger:
             and other.invoked >= 0
             and not other.before(op)
             and (other.kind not in CONDITIONAL or other.made > op.invoked)
-            and (other.acknowledged or other.completed < 0 or bool(other.outcome))
+            and (other.acknowledged or other.completed < 0)
         )
 
     def _died_with(self, op: Op) -> bool:
         """Whether it was folded into what perished with its process."""
         key = self.world.keys[op.place]
-        return op.process is not None and any(entry.key == key for entry in self.perished)
+        return op.process is not None and any(e.key == key for e in self.perished.get(op.process.number, ()))
 
     def _why_not(self, change: Change, op: Op) -> str:
         """Say why a change was not allowed to displace an acknowledged write, "" if it was."""
@@ -312,11 +367,21 @@ class Ledger:
             return "an attempt that its caller had long been told about"
         saw = change.process.seen.get(change.before, 1 << 60) < by.made
         # A plain write on a healthy store replaces, as the reference does.
-        is_plain = change.how == "write" and by.kind not in CONDITIONAL and by.sight in {None, "clear"}
+        is_plain = (
+            change.how == "write" and not change.again and by.kind not in CONDITIONAL and by.sight in {None, "clear"}
+        )
         return "" if saw or is_plain else "which had not seen it"
 
+    def _check_came_home(self, op: Op) -> None:
+        lost = any(text_of(raw) == "" for raw in self.kept)
+        replaced = any(self._may_fold(other, op) for other in self.world.ops)
+        if not (None in self._held_since(op.place, op.since) or lost or replaced or self._died_with(op)):
+            raise Violation("P1", f"{op.word} was acknowledged, and the memory was never deleted")
+
     def _check_deletion(self, op: Op, held: bytes | None) -> None:
-        """What its own process had written before an acknowledged deletion must not come back after it."""
+        """It must have taken effect, and what its own process had written before must not come back after it."""
+        if op.outcome == "journaled":
+            self._check_came_home(op)
         by = self.by_word.get(word_of(held))
         if by is None or by.process is not op.process or not by.before(op):
             return
@@ -330,3 +395,8 @@ class Ledger:
 def _name(change: Change) -> str:
     by = "a deletion" if change.after is None else word_of(change.after)
     return f"{by} ({change.how})"
+
+
+def _is_again(command: Command, before: bytes | None) -> bool:
+    # An update reads what it is made over.
+    return command.is_again and (command.call.operation != "update" or before not in command.process.seen)

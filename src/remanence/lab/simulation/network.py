@@ -89,7 +89,7 @@ class Network:
             if caller.failure is None and caller.answered is not None:
                 self._note_told(caller, process, caller.answered, caller.reply)
                 caller.answered = None
-            told = type(caller.failure) if caller.failure is not None else hashable(caller.reply)
+            told = (type(caller.failure), caller.has_sent) if caller.failure is not None else hashable(caller.reply)
             process.history = hash((process.history, caller.number, told, world.now))
         caller.due = 0.0
         caller.resume()
@@ -156,6 +156,8 @@ class Network:
         try:
             if caller.connected != self.server_number:
                 caller.connected = self.server_number
+                if caller.process is not None:
+                    caller.process.history = hash((caller.process.history, caller.number, "opens"))
                 attempt.opened()
             elif sending:
                 attempt.check()
@@ -231,6 +233,8 @@ class Network:
                 place = self.world.place_of.get(part) if type(part) is str else None
                 if place is not None:
                     process.told.setdefault(place, now)
+                    if not answer:
+                        process.nothing.add(place)
                     if command[0] in {"get", "GET"} or (is_direct and type(answer) is int and answer >= 0):
                         process.sight[place] = "clear"
             if type(answer) is bytes:

@@ -73,10 +73,11 @@ class Command:
         call: The call that it is part of.
         deadline: Seconds of the world at which its caller gives up.
         op: The caller's operation.
-        sent_before: Number of the outage, or of the healthy spell, in which it was sent.
+        sent_in: Number of the outage, or of the healthy spell, in which it was sent.
+        is_again: Whether it repeats what may have been applied already.
     """
 
-    __slots__ = ("call", "deadline", "op", "process", "sent_in", "step")
+    __slots__ = ("call", "deadline", "is_again", "op", "process", "sent_in", "step")
 
     def __init__(self, step: Any, process: Process, call: Call, deadline: float) -> None:
         self.step = step
@@ -85,6 +86,7 @@ class Command:
         self.deadline = deadline
         self.op: Any = None
         self.sent_in = 0
+        self.is_again = call.attempts > 1 and call.unsettled_until > 0
 
 
 class Process:
@@ -116,6 +118,7 @@ class Process:
         self.sight: dict[int, str] = {}
         self.seen: dict[bytes, int] = {}
         self.told: dict[int, int] = {}
+        self.nothing: set[int] = set()
         self.number = 0
         self._probes: list[float] = []
         context = Context(clock=self.clock, ttl=settings.ttl, max_memory_bytes=MAX_BYTES)

@@ -48,6 +48,8 @@ class Op:
         acknowledged: Whether its caller was told that it is kept.
         made_at: The same in seconds of the world: its time to live counts from here.
         outcome: What its caller was told: "committed", "journaled", "missing", a source, or the class of an error.
+        since: How often its memory had changed as it began.
+        asked: The same as it last asked the store, of each conversation for a batch.
         made: When its text was settled: what its process was shown later it has not seen.
         sight: How its process saw the memory as it was made: "clear" (the store had told), "stale" (a last-known copy
             was served), "none" (a read was not answered), None (it had never asked).
@@ -63,6 +65,8 @@ class Op:
     acknowledged: bool = False
     made_at: float = 0.0
     outcome: str = ""
+    since: int = 0
+    asked: Any = 0
     made: int = -1
     sight: str | None = None
     caller: Any = None

@@ -325,11 +325,8 @@ class RedisModel:
             raise NoScriptError("No matching script.")
         return self._guarded_write(*args)
 
-    def _guarded_write(
-        self, _: int, name: str | bytes, raw: bytes, mode: str | int, not_after: int, *guard: str
-    ) -> int | bytes:
+    def _guarded_write(self, _: int, key: str, raw: bytes, mode: str | int, not_after: int, *guard: str) -> int | bytes:
         """Do what `redis_protocol.GUARDED_WRITE` says, line by line."""
-        key = name.decode(errors="surrogateescape") if type(name) is bytes else str(name)
         now = self._micros()
         if now > not_after:
             return -now

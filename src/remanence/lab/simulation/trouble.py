@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Any, Final
 
 from remanence.lab.simulation.caller import Caller
 from remanence.lab.simulation.process import Command, Process
@@ -35,6 +36,11 @@ class Trouble:
         self.advances = world.scenario.advances
         self._replica: RedisModel | None = None
         self._runs = 0
+
+    @property
+    def replica(self) -> Hashable:
+        """What distinguishes the replica from others, None where there is none."""
+        return None if self._replica is None else self._replica.fingerprint()
 
     def clear(self) -> None:
         """Let nothing more go wrong."""
@@ -86,7 +92,7 @@ class Trouble:
 
     def _restart(self, *, keep_data: bool) -> None:
         world = self.world
-        before = [world.server.value(key) for key in world.keys]
+        before = dict(world.server.items())
         world.server.restart(keep_data=keep_data, run_id=self._next_run())
         self._note_change(before, "restart")
 
@@ -95,11 +101,15 @@ class Trouble:
         self.world.network.server_number += 1
         return f"run-{self._runs}"
 
-    def _note_change(self, before: list[bytes | None], how: str) -> None:
-        for place, key in enumerate(self.world.keys):
-            after = self.world.server.value(key)
-            if after != before[place]:
-                self.world.ledger.changed(place, before[place], after, how)
+    def _note_change(self, before: dict[str, Any], how: str) -> None:
+        world = self.world
+        after = dict(world.server.items())
+        for place, key in enumerate(world.keys):
+            if after.get(key) != before.get(key):
+                world.ledger.changed(place, before.get(key), after.get(key), how)
+        for key, raw in before.items():
+            if world.is_copy(key) and key not in after:
+                world.ledger.copied(raw, kept=False)
 
     def _crash(self, process: Process) -> None:
         world = self.world
@@ -158,7 +168,7 @@ class Trouble:
         self.events.remove("failover")
         world = self.world
         world.tell("replica", "takes over")
-        before = [world.server.value(key) for key in world.keys]
+        before = dict(world.server.items())
         world.network.lose_all()
         world.network.late.clear()
         if self._replica is not None:

@@ -81,6 +81,10 @@ class World:
         if self.story.kept:
             self.story.tell(self.now - _EPOCH, _name(who), what)
 
+    def is_copy(self, key: str) -> bool:
+        """Whether a key of the store is a conflict copy's."""
+        return key.startswith(CONFLICT_PREFIX + ":")
+
     def expire(self) -> None:
         """Have what has run out of time go now, lest it looks like the work of the next command."""
         if self.settings.ttl is not None:
@@ -252,7 +256,7 @@ class World:
         if place is not None:
             self.tell("server", f"memory {place}: {text_of(before)!r} becomes {text_of(after)!r}")
             self.ledger.changed(place, before, after, self.cause)
-        elif key.startswith(CONFLICT_PREFIX + ":"):
+        elif self.is_copy(key):
             self.tell("server", f"copy of {text_of(after or before)!r} is {'kept' if after else 'removed'}")
             self.ledger.copied(after if after is not None else before, kept=after is not None)
 
@@ -268,10 +272,12 @@ class World:
                 self._idles,
                 tuple(trouble.events),
                 self.server.fingerprint(),
+                trouble.replica,
                 self.ledger.hash,
                 tuple([process.history for process in self.processes]),
-                tuple([_pending(caller, spell) for caller in self.callers]),
-                tuple([(c.process.name, c.call.operation, hashable(c.step)) for c in self.network.late]),
+                tuple([_pending(caller, spell, self.network.server_number) for caller in self.callers]),
+                tuple([(c.process.name, c.call.operation, c.deadline, hashable(c.step)) for c in self.network.late]),
+                tuple([op.since for op in self.ops if op.invoked >= 0 and (op.completed < 0 or op.deletes)]),
             )
         )
 
@@ -288,12 +294,16 @@ def _is_alone(scenario: Scenario) -> bool:
     )
 
 
-def _pending(caller: Caller, spell: int) -> Any:
-    """What a caller is about to learn, as far as its process's history does not tell."""
-    state = caller.state
+def _pending(caller: Caller, spell: int, server_number: int) -> Any:
+    """What a caller is about to learn, and what is checked of it, as far as its process's history does not tell."""
+    state, op = caller.state, caller.op
+    asked = op.asked if op is not None and op.completed < 0 else None
+    known = caller.connected == server_number, caller.delay, asked
     if type(state) is Command:
-        return state.sent_in == spell, caller.connected
-    return (type(caller.failure), hashable(caller.reply)) if state is READY else caller.connected
+        return state.sent_in == spell, *known
+    if state is READY:
+        return type(caller.failure), hashable(caller.reply), caller.due, caller.has_sent, *known
+    return known if caller.process is not None or op is None else (op.word, *known)
 
 
 def _name(who: str | Caller | Op) -> str:
