@@ -183,8 +183,9 @@ class Writes:
         """
         if copy.plain < call.sequence and call.operation != "delete":
             self._journal.keep(KeptValue(call.key, call.raw))
-        self._given_up(call)
-        self._state.wake()
+            self._state.wake()
+        if call.unsettled_until > self._context.clock.monotonic():
+            self._given_up(call)
         return Receipt(call.key, "journaled", None if call.operation == "delete" else self._state.canonical(call.raw))
 
     def _failed(self, call: Call, view: View, error: Exception, *, conditional: bool = False) -> Receipt:
@@ -225,6 +226,8 @@ class Writes:
         # Before the entry can be replayed and gone: a later call must not run into the attempt that is left behind.
         self._abandoned(call)
         missing = superseded = False
+        # Then it is known what the store holds, and that is neither.
+        is_answered = reason == _UNSEEN and call.unsettled_until <= self._context.clock.monotonic()
 
         def build(pending: Entry | None) -> Entry | None:
             nonlocal missing, superseded
@@ -232,7 +235,8 @@ class Writes:
             copy = self._knowledge.view(call.key).copy
             superseded = pending is None and copy is not None and _is_superseded(call, copy)
             if superseded and copy is not None:
-                return self._entries.winner(call, copy) if call.unsettled_until else None
+                # The call's attempt may have been applied over the later write, or may still be.
+                return self._entries.winner(call, copy) if call.unsettled_until and not is_answered else None
             entry = self._entries.make(call, view, pending)
             missing = entry is None
             return entry

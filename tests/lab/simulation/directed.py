@@ -187,6 +187,14 @@ DIRECTED: Final[dict[str, Directed]] = {
         "then the deletion comes home.",
         scenario=_case(((0, "retrieve a, store b"), (1, "store x, delete d")), ("refuse", "refuse"), held=True),
     ),
+    "overtaken, then replaced": Directed(
+        story="A store's first attempt is lost, a deletion of its process overtakes it, another program stores; the "
+        "repetition is told of that, and an update follows.",
+        scenario=_case(
+            ((None, "external x"), (0, "delete c"), (0, "store a, update b")), ("lose request",), held=True, attempts=2
+        ),
+        limit=15_000,
+    ),
     "probes of two callers": Directed(
         story="Two callers ask a breaker that may be probed.",
         scenario=_case(((0, "store a"), (0, "store b")), ("refuse",), breaker_failures=1),

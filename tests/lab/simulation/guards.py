@@ -294,6 +294,15 @@ GUARDS: Final = (
         "P1",
     ),
     Guard(
+        "what was overtaken and answered is over",
+        "the value that overtook it is put in the journal all the same",
+        _WRITES,
+        "call.unsettled_until and not is_answered else None",
+        "call.unsettled_until else None",
+        "overtaken, then replaced",
+        "P5",
+    ),
+    Guard(
         "an answered deletion is over",
         "it is repeated for its clean-up",
         "managers/operate.py",
@@ -416,7 +425,7 @@ _MEANS: Final = {
     "P1": "P1: an acknowledged write is displaced or lost",
     "P2": "P2: something is displaced unseen",
     "P4": "P4: two probes at a time",
-    "P5": "P5: a conflict copy where nobody else has written",
+    "P5": "P5: an answer is not true, or a conflict copy is kept where nobody else has written",
     "crash": "an error of the manager's own reaches the caller",
 }
 

@@ -183,10 +183,16 @@ class Ledger:
             raise Violation("P5", f"{op.word} was told that it is committed, and the store never held it meanwhile")
 
     def _check_missing(self, op: Op) -> None:
-        if None in self._held_since(op.place, op.since):
+        held = self._held_since(op.place, op.since)
+        if None in held:
             return
-        own = (o for o in self.world.ops if o.deletes and o.process is op.process and o.place == op.place)
-        if op.deletes or not any(o.invoked >= 0 and o.outcome in {"journaled", ""} for o in own):
+        process = op.process
+        own = [o for o in self.world.ops if o.deletes and o.process is process and o.place == op.place]
+        # A deletion of its own waits; or was committed, waits to be made certain, and nothing else was seen since.
+        last_seen = max((process.seen.get(raw, -1) for raw in held), default=-1)
+        is_pending = process.has_pending(op.place)
+        waits = (o.outcome in {"journaled", ""} or (is_pending and last_seen < o.completed) for o in own)
+        if op.deletes or not any(o.invoked >= 0 and known for o, known in zip(own, waits, strict=True)):
             raise Violation("P5", f"{op.word} was told that nothing is stored, and something was all the time")
 
     def ended(self, process: Process) -> None:
