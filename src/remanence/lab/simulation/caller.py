@@ -128,7 +128,8 @@ def program(world: World, caller: Caller, ops: Sequence[Op]) -> Body:
         caller.began, caller.delay = world.now, 0.0
         if op.process is not None and op.process.closed:
             return
-        world.tell(op, f"{op.kind} {op.word} begins")
+        if world.story.kept:
+            world.tell(op, f"{op.kind} {op.word} begins")
         try:
             yield from _KINDS[op.kind](world, op, heard)
         except (RedisError, RemanenceError) as error:
@@ -136,7 +137,8 @@ def program(world: World, caller: Caller, ops: Sequence[Op]) -> Body:
             if op.kind in READS or op.kind == "turn":
                 op.process.sight[op.place] = "none"
         op.completed = world.tick()
-        world.tell(op, f"{op.kind} {op.word} ends -> {op.outcome or 'done'}")
+        if world.story.kept:
+            world.tell(op, f"{op.kind} {op.word} ends -> {op.outcome or 'done'}")
         world.ledger.completed(op)
 
 

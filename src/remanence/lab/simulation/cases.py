@@ -58,6 +58,12 @@ _TYPICAL: Final = (
     ("update", "store", "delete"),
     ("swap", "create", "mutate"),
 )
+_OVERLAPPING: Final = (
+    (("store", "store"), ("delete",)),
+    (("retrieve", "store"), ("update",)),
+    (("delete", "store"), ("store",)),
+)
+_STRANGERS: Final = ("external", "remove")
 _EXHAUSTED: Final = ("cut", "freeze")
 _RESTARTS: Final = ("kill", "wipe", "readonly")
 """Outages of the small cases: a cut does all that a kill does but the server's restart, which has cases of its own."""
@@ -120,11 +126,12 @@ def _programs(rng: random.Random, places: int) -> tuple[tuple[int | None, tuple[
 def small_cases() -> Iterator[Case]:
     """Give the small cases: every schedule of each is played.
 
-    Two processes with two and one operations, of every kind, and with three each, of typical ones; one process with
-    four operations, of every kind, in two outages; one caller alone, where outages must not
-    show in the end; and two operations with one event of each kind.
+    Two processes with two and one operations, of every kind, and with three each, of typical ones; two callers of one
+    process; another program beside one; one process with four operations, of every kind, in two outages; one caller
+    alone, where outages must not show in the end; and two operations with one event of each kind.
     """
     yield from _two_processes()
+    yield from _two_callers()
     yield from _one_process()
     yield from _alone()
     yield from _events()
@@ -139,6 +146,16 @@ def _two_processes() -> Iterator[Case]:
     pairs = itertools.combinations_with_replacement(_TYPICAL[:2], 2)
     for pair, outage in itertools.product(pairs, _RESTARTS):
         yield _case("2 processes x 3", tuple(enumerate(pair)), (outage,))
+
+
+def _two_callers() -> Iterator[Case]:
+    pairs = itertools.combinations_with_replacement(_BASIC, 2)
+    for (first, second), outage in itertools.product(pairs, _EXHAUSTED):
+        yield _case("2 callers", ((0, (first,)), (0, (second,))), (outage,))
+    for program, beside in _OVERLAPPING:
+        yield _case("2 callers", ((0, program), (0, beside)), ("cut",))
+    for outage, kinds, other in itertools.product(_EXHAUSTED, itertools.product(_BASIC, repeat=2), _STRANGERS):
+        yield _case("with a stranger", ((0, kinds), (None, (other,))), (outage,))
 
 
 def _one_process() -> Iterator[Case]:
@@ -167,7 +184,7 @@ def _events() -> Iterator[Case]:
 
 def _case(
     group: str,
-    kinds: Sequence[tuple[int, Sequence[str]]],
+    kinds: Sequence[tuple[int | None, Sequence[str]]],
     outages: Sequence[str],
     events: tuple[str, ...] = (),
     *,
@@ -176,7 +193,10 @@ def _case(
     """Make a case of kinds of operations; each gets a word of its own."""
     words = (f"w{number}" for number in itertools.count())
     programs = tuple((number, tuple(f"{kind} {next(words)}" for kind in each)) for number, each in kinds)
-    name = " | ".join(" ".join(each) for _, each in kinds) + ": " + ", ".join((*outages, *events))
+    # Callers of one process are told apart by "&", those of others by "|".
+    joints = ["", *(" & " if one == other else " | " for (one, _), (other, _) in itertools.pairwise(kinds))]
+    name = "".join(joint + " ".join(each) for joint, (_, each) in zip(joints, kinds, strict=True))
+    name += ": " + ", ".join((*outages, *events))
     name += "" if held else ", nothing held"
     kinds_of_outages = tuple((each,) for each in outages)
     scenario = Scenario(programs=programs, outages=kinds_of_outages, events=events, held=held, coarse=True)

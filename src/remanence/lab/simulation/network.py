@@ -68,6 +68,8 @@ class Network:
     def add_late(self, odd: list[Option]) -> None:
         """Add the delivery of what was held up."""
         world = self.world
+        if not self.late:
+            return
         every = not world.scenario.coarse
         odd += [(self._deliver, command) for command in self.late if every or command.deadline > world.now]
 
@@ -89,8 +91,9 @@ class Network:
             if caller.failure is None and caller.answered is not None:
                 self._note_told(caller, process, caller.answered, caller.reply)
                 caller.answered = None
-            told = (type(caller.failure), caller.has_sent) if caller.failure is not None else hashable(caller.reply)
-            process.history = hash((process.history, caller.number, told, world.now))
+            if world.is_hashed:
+                told = (type(caller.failure), caller.has_sent) if caller.failure is not None else hashable(caller.reply)
+                process.history = hash((process.history, caller.number, told, world.now))
         caller.due = 0.0
         caller.resume()
         if type(caller.state) is Command:
@@ -110,7 +113,8 @@ class Network:
             caller.answered = command.step
         except ResponseError as error:
             caller.failure = error
-        self.world.tell(caller, f"{shown_command(command)}: {shown_reply(caller.reply, caller.failure)}")
+        if self.world.story.kept:
+            self.world.tell(caller, f"{shown_command(command)}: {shown_reply(caller.reply, caller.failure)}")
         caller.state, caller.due = READY, self.world.now
         if self._is_dull(command) or self._is_alone(caller):
             self.resume(caller)  # nobody else of its process could come in between
@@ -194,7 +198,8 @@ class Network:
         self._fail(caller, RedisTimeoutError("timeout"), "times out")
 
     def _fail(self, caller: Caller, error: Exception, what: str, *, sent: bool = True) -> None:
-        self.world.tell(caller, f"{shown_command(caller.state)} {what}")
+        if self.world.story.kept:
+            self.world.tell(caller, f"{shown_command(caller.state)} {what}")
         if sent and caller.connected == self.server_number:
             caller.context[ATTEMPT].sent = True  # type: ignore[union-attr]
         caller.connected = -1
@@ -215,7 +220,8 @@ class Network:
 
     def _deliver(self, command: Command) -> None:
         self.late.remove(command)
-        self.world.tell("network", f"delivers {shown_command(command)} of {command.process.name}")
+        if self.world.story.kept:
+            self.world.tell("network", f"delivers {shown_command(command)} of {command.process.name}")
         with suppress(ResponseError):
             self._answer(command)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from remanence.lab.simulation.caller import READY, Caller, Idle, background, program
+from remanence.lab.simulation.caller import DONE, READY, Caller, Idle, background, program
 from remanence.lab.simulation.ledger import Ledger, Violation, text_of
 from remanence.lab.simulation.network import Network, hashable
 from remanence.lab.simulation.process import Command, Pause, Process
@@ -35,6 +35,9 @@ class World:
         scenario: What is simulated.
         schedule: Decides.
         tells: Whether the story is kept, for people.
+
+    Attributes:
+        is_hashed: Whether it notes what its states are compared by.
     """
 
     def __init__(self, scenario: Scenario, schedule: Schedule, *, tells: bool = False) -> None:
@@ -52,6 +55,7 @@ class World:
         self.command: Command | None = None
         self.external: Op | None = None
         self.cause = ""
+        self.is_hashed = True
         self.ops: list[Op] = []
         self.processes: list[Process] = []
         self.callers: list[Caller] = []
@@ -174,6 +178,7 @@ class World:
             Violation: A promise does not hold.
         """
         schedule = self.schedule
+        self.is_hashed = visited is not None
         try:
             while options := self._options():
                 plain, every = options
@@ -198,16 +203,16 @@ class World:
         plain: list[Option] = []
         odd: list[Option] = []
         sleeping = working = False
+        resume = self.network.resume
         for caller in self.callers:
             state = caller.state
-            kind = type(state)
-            if kind is Command:
+            if type(state) is Command:
                 working = True
                 self.network.add_fates(caller, state, plain, odd)
-            elif state is READY or (kind is Pause and state.until <= self.now) or (kind is Idle and state.until()):
-                plain.append((self.network.resume, caller))
-                working = working or state is READY or not caller.background
-            elif kind is Pause:
+            elif state is READY or (state is not DONE and self._is_due(state)):
+                plain.append((resume, caller))
+                working = working or not caller.background
+            elif type(state) is Pause:
                 sleeping = True
                 working = working or not caller.background
         if working or self.trouble.outage:
@@ -221,6 +226,9 @@ class World:
         if may_advance:
             return 1, [advance, *odd]
         return (0, odd) if self.trouble.outage else None
+
+    def _is_due(self, state: Pause | Idle) -> bool:
+        return state.until() if isinstance(state, Idle) else state.until <= self.now
 
     def _idle(self, _: None = None) -> None:
         """Let time pass although somebody could go on."""
@@ -254,10 +262,12 @@ class World:
     def _written(self, key: str, before: bytes | None, after: bytes | None) -> None:
         place = self.place_of.get(key)
         if place is not None:
-            self.tell("server", f"memory {place}: {text_of(before)!r} becomes {text_of(after)!r}")
+            if self.story.kept:
+                self.tell("server", f"memory {place}: {text_of(before)!r} becomes {text_of(after)!r}")
             self.ledger.changed(place, before, after, self.cause)
         elif self.is_copy(key):
-            self.tell("server", f"copy of {text_of(after or before)!r} is {'kept' if after else 'removed'}")
+            if self.story.kept:
+                self.tell("server", f"copy of {text_of(after or before)!r} is {'kept' if after else 'removed'}")
             self.ledger.copied(after if after is not None else before, kept=after is not None)
 
     def _fingerprint(self) -> int:
