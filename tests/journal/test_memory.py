@@ -12,7 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from remanence.errors import JournalFullError, ManagerClosedError
 from remanence.journal.entry import BLIND, Entry, KeptValue, fold
-from remanence.journal.memory import JournalCounts, MemoryJournal
+from remanence.journal.memory import MemoryJournal
+from remanence.journal.transitions import JournalCounts, Settlement
 from remanence.record import version_of
 from tests.support import threads
 
@@ -101,7 +102,7 @@ class JournalMachine(RuleBasedStateMachine):
         number = next(self.numbers) * 3
         sequence = number if ahead or pending is None else pending.sequence - 1
         again = entry(key, sequence, b"committed", conditional=conditional)
-        self.journal.supersede(key, sequence, lambda: again, now)
+        self.journal.supersede(key, lambda: again, now)
         if pending is None:
             return
         if pending.sequence > sequence:
@@ -167,7 +168,7 @@ class JournalMachine(RuleBasedStateMachine):
         one = data.draw(st.sampled_from(self.chunk))
         by = self.stale if stale and self.stale is not None else self.epoch
         assert by is not None
-        counted = self.journal.settle(by, one, written, ("run", 9), 77.0)
+        counted = self.journal.settle(by, [Settlement(one, written, ("run", 9), 77.0)])
         pending = self.model.get(one.key)
         assert counted == (by == self.epoch and pending is not None)
         if not counted or pending is None:
@@ -319,7 +320,7 @@ def test_threads_lose_nothing() -> None:
                 epoch = held.lease(0.0, 30.0)
                 assert epoch is not None
                 chunk = held.mark_sent(epoch, held.due(0.0, 50))
-                settled.extend(one.key for one in chunk if held.settle(epoch, one, None, None, None))
+                settled.extend(one.key for one in chunk if held.settle(epoch, [Settlement(one)]))
                 held.release(epoch)
             return
         for item in range(300):
@@ -340,7 +341,7 @@ def test_a_blind_write_stays_blind_over_a_committed_earlier_one() -> None:
     """It may replace that one, which is its own process's; to everybody else's it has no base to win from."""
     blind = entry("a", 2, base=BLIND, base_until=None, server=None)
     held = journal(blind)
-    held.supersede("a", 1, lambda: entry("a", 1, raw=b"earlier"), now=0.0)
+    held.supersede("a", lambda: entry("a", 1, raw=b"earlier"), now=0.0)
     pending = held.get("a")
     assert pending is not None
     assert (pending.base, pending.sent) == (BLIND, (version_of(b"earlier"),))
@@ -349,7 +350,7 @@ def test_a_blind_write_stays_blind_over_a_committed_earlier_one() -> None:
 def test_a_write_with_a_base_is_made_over_a_committed_earlier_one() -> None:
     """What the store holds now is its own process's earlier write."""
     held = journal(entry("a", 2))
-    held.supersede("a", 1, lambda: entry("a", 1, raw=b"earlier"), now=0.0)
+    held.supersede("a", lambda: entry("a", 1, raw=b"earlier"), now=0.0)
     pending = held.get("a")
     assert pending is not None
     assert (pending.base, pending.base_until) == (version_of(b"earlier"), None)

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import random
+import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from types import FrameType
+from typing import Any, Final, NoReturn
 
-from remanence.lab.simulation.campaign import Outcome, Total, campaign, quieten
+from remanence.lab.errors import LabError
+from remanence.lab.report import check_target
+from remanence.lab.simulation.campaign import BATCH, Outcome, Total, campaign, quieten
 from remanence.lab.simulation.cases import Case, draw, small_cases
 from remanence.lab.simulation.schedule import Schedule
 from remanence.lab.simulation.search import Finding, minimise, sample, tell, told
@@ -23,6 +29,7 @@ __all__ = ["add_to"]
 NO_VIOLATION, VIOLATION, INVALID, INTERRUPTED = 0, 1, 2, 130
 
 _SCHEDULES: Final = 1_000_000
+_MOST_PROCESSES: Final = 64
 _MEANING: Final = """\
 exit status:
   0    no promise was broken
@@ -57,22 +64,55 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument("--seed", type=int, metavar="N", help="play and tell the random schedule of this seed")
     parser.add_argument("--list", action="store_true", help="list the cases")
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, metavar="N", help="default: one a core")
+    cores = min(os.cpu_count() or 1, _MOST_PROCESSES)
+    parser.add_argument("--processes", type=int, default=cores, metavar="N", help="default: one a core")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the figures")
     parser.set_defaults(run=_run)
 
 
 def _numbers(text: str) -> list[int]:
-    return [int(each) for each in text.split(",")]
+    numbers = text.split(",")
+    if not all(each.strip().isdecimal() for each in numbers):
+        message = f"{text!r} is not a list of numbers from 0, separated by commas"
+        raise argparse.ArgumentTypeError(message)
+    return [int(each) for each in numbers]
 
 
 def _run(options: argparse.Namespace) -> int:
     quieten()
     try:
-        return _simulate(options)
+        with _insistent_interrupts():
+            return _simulate(options)
+    except LabError as error:
+        print(f"remanence simulate: {error}", file=sys.stderr)
+        return INVALID
     except KeyboardInterrupt:
         print("\nremanence simulate: interrupted; nothing was left behind.", file=sys.stderr)
         return INTERRUPTED
+
+
+@contextmanager
+def _insistent_interrupts() -> Iterator[None]:
+    """Raise KeyboardInterrupt until it gets through: Python drops one that meets a weak reference's callback."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+        # What is torn apart in the middle complains: that is nobody's concern now.
+        sys.unraisablehook = _say_nothing
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        raise KeyboardInterrupt
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+    before = [(number, signal.signal(number, interrupt)) for number in numbers]
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in before:
+            signal.signal(number, handler)
+
+
+def _say_nothing(_: Any) -> None:
+    pass
 
 
 def _simulate(options: argparse.Namespace) -> int:
@@ -84,6 +124,8 @@ def _simulate(options: argparse.Namespace) -> int:
     if wrong:
         print(f"remanence simulate: {wrong}", file=sys.stderr)
         return INVALID
+    if options.json is not None:
+        check_target(options.json)
     if options.seed is not None:
         return _tell_seed(options.seed)
     if options.case is not None:
@@ -94,12 +136,14 @@ def _simulate(options: argparse.Namespace) -> int:
 
 
 def _what_is_wrong(options: argparse.Namespace, cases: dict[str, Case]) -> str:
-    if options.schedules < 0 or options.processes < 1:
-        return "--schedules must be 0 or more, and --processes 1 or more."
+    if options.schedules < 0 or not 1 <= options.processes <= _MOST_PROCESSES:
+        return f"--schedules must be 0 or more, and --processes 1 to {_MOST_PROCESSES}."
     if options.case is not None and options.case not in cases:
         return "there is no such case; --list names them."
     if options.decisions is not None and options.case is None:
         return "--decisions belong to a --case."
+    if options.json is not None and (options.list or options.seed is not None or options.decisions is not None):
+        return "--json writes the figures of a search: leave --list, --seed and --decisions out."
     return ""
 
 
@@ -127,8 +171,8 @@ def _search(cases: list[Case], first: int, schedules: int, options: argparse.Nam
     )
     total = Total()
     begun = time.monotonic()
-    outcomes = campaign(cases, first_seed=first, schedules=schedules, processes=min(options.processes, 64))
-    batches = -(-schedules // 500)
+    outcomes = campaign(cases, first_seed=first, schedules=schedules, processes=options.processes)
+    batches = -(-schedules // BATCH)
     for outcome in _shown(outcomes, len(cases) + batches):
         total.add(outcome)
     seconds = time.monotonic() - begun
@@ -136,15 +180,15 @@ def _search(cases: list[Case], first: int, schedules: int, options: argparse.Nam
     for name, finding in total.findings[:3]:
         print(f"\n{name}\n{tell(minimise(finding))}\n{_again(name, finding)}")
     if options.json is not None:
-        options.json.write_text(json.dumps(_as_json(total, first, seconds), indent=2) + "\n", "utf-8")
+        _write(_as_json(total, first, seconds), options.json)
     return VIOLATION if total.findings else NO_VIOLATION
 
 
 def _shown(outcomes: Iterable[Outcome], count: int) -> Iterator[Outcome]:
     """Show how far it has got: a bar where somebody is looking, a line now and then elsewhere."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn  # noqa: PLC0415 - extra
+    if sys.stdout.isatty() and importlib.util.find_spec("rich") is not None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn  # noqa: PLC0415 - extra
 
-    if sys.stdout.isatty():
         with Progress(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()) as progress:
             task = progress.add_task("", total=count)
             for outcome in outcomes:
@@ -160,10 +204,11 @@ def _shown(outcomes: Iterable[Outcome], count: int) -> Iterator[Outcome]:
 
 def _table(total: Total, seconds: float) -> str:
     lines = ["", f"{'what':<20}{'cases':>8}{'schedules':>13}{'equivalent':>13}{'a minute':>11}"]
-    for group, count in total.cases.items():
+    for group in total.schedules:
+        count = total.cases.get(group, 0)
         played, equal, spent = total.schedules[group], total.equivalent[group], total.seconds[group]
         rate = 60 * (played + equal) / spent if spent else 0.0
-        cases = "" if group == "random" else f"{count}"
+        cases = f"{count}" if count else ""
         lines.append(f"{group:<20}{cases:>8}{played:>13,}{equal:>13,}{rate:>11,.0f}")
     lines.append(f"{len(total.findings)} violations, in {seconds:.0f} s (rates are for one core)")
     return "\n".join(lines)
@@ -183,3 +228,10 @@ def _as_json(total: Total, first: int, seconds: float) -> dict[str, Any]:
         for name, f in total.findings
     ]
     return figures | {"first_seed": first, "wall_seconds": seconds}
+
+
+def _write(figures: dict[str, Any], path: Path) -> None:
+    try:
+        path.write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
+    except OSError as error:
+        raise LabError(f"The figures could not be written to {path}: {error.strerror}. Name another file.") from error

@@ -5,31 +5,13 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from remanence.errors import JournalFullError, ManagerClosedError
-from remanence.journal.entry import BLIND, Entry, Identity, KeptValue, fold
+from remanence.journal.entry import Entry, KeptValue, fold
+from remanence.journal.transitions import JournalCounts, Settlement, overtake, settle, with_sent
 
-__all__ = ["JournalCounts", "MemoryJournal"]
-
-
-@dataclass(frozen=True, slots=True)
-class JournalCounts:
-    """What a journal holds.
-
-    Attributes:
-        entries: Pending writes, stuck ones included.
-        stuck: Stuck ones.
-        size: Bytes of the records, of those that wait to be kept as copies too.
-        oldest: Epoch seconds at which the oldest entry came, None without any.
-        kept: Values that wait to be kept as copies.
-    """
-
-    entries: int
-    stuck: int
-    size: int
-    oldest: float | None
-    kept: int
+__all__ = ["MemoryJournal"]
 
 
 class MemoryJournal:
@@ -121,12 +103,11 @@ class MemoryJournal:
         with self._lock:
             self._sealed = True
 
-    def supersede(self, key: str, sequence: int, again: Callable[[], Entry], now: float) -> None:
+    def supersede(self, key: str, again: Callable[[], Entry], now: float) -> None:
         """Reconcile the pending entry with a value that a call of this process has just committed past it.
 
         Args:
             key: Whose.
-            sequence: The committed call's.
             again: Gives an entry that would write the committed value once more, over itself.
             now: Monotonic seconds.
         """
@@ -134,20 +115,14 @@ class MemoryJournal:
             pending = self._entries.get(key)
             if pending is None:
                 return
-            committed = again()
-            if pending.sequence > sequence:
-                if not pending.conditional:
-                    self._entries[key] = _over(pending, committed.version)
-                return
-            if pending.conditional or committed.conditional:
-                self._keep(KeptValue(key, pending.raw))
-            if key in self._in_flight or pending.not_before > now:
-                # An attempt for it may be applied late, even over what is written next, and no guard can tell
-                # "nothing" from "nothing again": the committed value stays pending until that attempt is over.
-                sent = _with(pending.sent, pending.version)
-                self._put(pending, replace(committed, sent=sent, not_before=pending.not_before))
-            else:
+            is_landing = key in self._in_flight or pending.not_before > now
+            left, lost = overtake(pending, again(), is_landing=is_landing)
+            if lost is not None:
+                self._keep(lost)
+            if left is None:
                 self._drop(pending)
+            else:
+                self._put(pending, left)
 
     def lease(self, now: float, seconds: float) -> int | None:
         """Return the epoch of a lease to drain for `seconds`, None while another drainer holds it."""
@@ -187,7 +162,7 @@ class MemoryJournal:
             marked: list[Entry] = []
             for entry in entries:
                 if epoch == self._epoch and self._entries.get(entry.key) is entry:
-                    again = entry.with_sent(_with(entry.sent, entry.version))
+                    again = entry.with_sent(with_sent(entry.sent, entry.version))
                     self._entries[entry.key] = again
                     self._in_flight[entry.key] = epoch
                     marked.append(again)
@@ -206,31 +181,27 @@ class MemoryJournal:
                 if self._entries.get(entry.key) is entry:
                     self._entries[entry.key] = before[entry.key]
 
-    def settle(
-        self, epoch: int, entry: Entry, written: str | None, server: Identity | None, until: float | None
-    ) -> bool:
-        """Remove an entry whose matter is settled, unless a later write has been folded in meanwhile.
-
-        Args:
-            epoch: The drainer's.
-            entry: As it was sent.
-            written: Digest of what the store holds now because of it, which is what a later write folded in meanwhile
-                was made over; None when that one must meet the store by itself.
-            server: The store's identity.
-            until: Epoch seconds until which the written value lives, None for unknown.
+    def settle(self, epoch: int, settlements: Sequence[Settlement]) -> int:
+        """Remove entries whose matter is settled, unless a later write has been folded in meanwhile.
 
         Returns:
-            Whether the drainer's word still counted.
+            For how many the drainer's word still counted.
         """
+        counted = 0
         with self._lock:
-            pending = self._entries.get(entry.key)
-            if epoch != self._epoch or pending is None:
-                return False
-            if pending.sequence == entry.sequence and pending.not_before <= entry.not_before:
-                self._drop(pending)
-            elif written is not None:
-                self._entries[entry.key] = replace(pending, base=written, base_until=until, server=server)
-            return True
+            if epoch != self._epoch:
+                return 0
+            for settlement in settlements:
+                pending = self._entries.get(settlement.entry.key)
+                if pending is None:
+                    continue
+                counted += 1
+                left = settle(pending, settlement)
+                if left is None:
+                    self._drop(pending)
+                else:
+                    self._entries[pending.key] = left
+        return counted
 
     def postpone(self, entries: Sequence[Entry], not_before: float) -> None:
         """Leave entries for later (monotonic), whoever asks for it: waiting is always safe."""
@@ -320,14 +291,3 @@ class MemoryJournal:
     def _keep(self, value: KeptValue) -> None:
         self._kept.append(value)
         self._size += value.size
-
-
-def _over(pending: Entry, version: str) -> Entry:
-    """Have a pending write replace an earlier one of its process; what was made blind stays blind to all others."""
-    if pending.base is BLIND:
-        return replace(pending, sent=_with(pending.sent, version))
-    return replace(pending, base=version, base_until=None)
-
-
-def _with(sent: tuple[str, ...], version: str) -> tuple[str, ...]:
-    return sent if version in sent else (*sent, version)

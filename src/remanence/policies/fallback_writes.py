@@ -155,9 +155,7 @@ class Writes:
         if len(self._journal):
             again = self._entries.again
             now = self._context.clock.monotonic()
-            self._journal.supersede(
-                call.key, call.sequence, lambda: again(call, receipt.raw, until, conditional=conditional), now
-            )
+            self._journal.supersede(call.key, lambda: again(call, receipt.raw, until, conditional=conditional), now)
         if call.operation == "delete":
             self._journal.forget_kept_of(call.key)
 

@@ -13,6 +13,7 @@ from remanence.events import ConflictKept, EntryStuck, ReplayFinished
 from remanence.flow import Call, Flow, Invoke, KeptCopy, Sleep, WriteItem
 from remanence.journal.entry import BLIND, Entry, KeptValue
 from remanence.journal.replay import Decision, Situation, decide, first_guard, has_expired
+from remanence.journal.transitions import Settlement
 from remanence.policies.fallback_state import FallbackState
 from remanence.record import check_size, digest, version_of
 from remanence.results import ReplayCounts
@@ -141,19 +142,22 @@ class Replayer:
                 raise
             self._refused(epoch, due[0], error)
             return 0
-        settled = 0
+        settled: list[Settlement] = []
         contested: list[tuple[Entry, bytes]] = []
         for entry, result in zip(due, results, strict=True):
             if result is None:
-                settled += self._written(epoch, entry, None if has_expired(entry, begun) else entry.raw)
+                settled.append(self._written(entry, None if has_expired(entry, begun) else entry.raw))
             elif isinstance(result, Exception):
                 self._refused(epoch, entry, result)
             else:
                 contested.append((entry, result))
-        settled += yield from self._contest(epoch, contested, deadline)
-        if settled:
-            self._context.tell(ReplayFinished(settled, len(self._journal)))
-        return settled
+        # At once, before anything else is asked: until then later writes to these keys wait in the journal.
+        count = self._journal.settle(epoch, settled)
+        self.replayed += count
+        count += yield from self._contest(epoch, contested, deadline)
+        if count:
+            self._context.tell(ReplayFinished(count, len(self._journal)))
+        return count
 
     def _first_item(self, entry: Entry, now: float) -> WriteItem:
         if has_expired(entry, now):
@@ -162,7 +166,7 @@ class Replayer:
 
     def _contest(self, epoch: int, contested: Sequence[tuple[Entry, bytes]], deadline: float | None) -> Flow:
         """Apply the table to entries whose base no longer stands: first keep what loses, then write what wins."""
-        settled = 0
+        count = 0
         writes: list[tuple[Entry, Decision]] = []
         if any(not held for _, held in contested):
             yield from self._identify(deadline)
@@ -170,7 +174,7 @@ class Replayer:
             # Only for the entry it was made of: a write that was folded in since is not in it.
             if self._merging.get(entry.key) == (digest(held), entry.sequence):
                 del self._merging[entry.key]  # it was written, and only the answer was lost
-                settled += self._merged(epoch, entry)
+                count += self._brought_home(epoch, self._merged(entry))
                 continue
             decision = self._decide(entry, held)
             kept = yield from self._keep(entry.key, decision, deadline)
@@ -180,10 +184,15 @@ class Replayer:
             if decision.write:
                 writes.append((entry, decision))
             else:
-                settled += self._left(epoch, entry, held)
+                count += self._journal.settle(epoch, [self._left(entry, held)])
         if writes:
-            settled += yield from self._write_winners(epoch, writes, deadline)
-        return settled
+            count += yield from self._write_winners(epoch, writes, deadline)
+        return count
+
+    def _brought_home(self, epoch: int, settlement: Settlement) -> int:
+        count = self._journal.settle(epoch, [settlement])
+        self.replayed += count
+        return count
 
     def _decide(self, entry: Entry, held: bytes) -> Decision:
         situation = Situation(
@@ -210,17 +219,15 @@ class Replayer:
             results = yield from self._reconcile([entry for entry, _ in writes], items, deadline)
         except _NeverSentError as error:
             raise error.cause from None
-        settled = 0
+        count = 0
         for (entry, decision), result in zip(writes, results, strict=True):
             self._merging.pop(entry.key, None)
             if result is None or (decision.raw is None and result == b""):
-                if decision.merged:
-                    settled += self._merged(epoch, entry)
-                else:
-                    settled += self._written(epoch, entry, decision.raw)
+                settlement = self._merged(entry) if decision.merged else self._written(entry, decision.raw)
+                count += self._brought_home(epoch, settlement)
             elif isinstance(result, Exception):
                 self._refused(epoch, entry, result)
-        return settled
+        return count
 
     def _reconcile(self, entries: Sequence[Entry], items: Sequence[WriteItem], deadline: float | None) -> Flow:
         call = Call("reconcile", items=items)
@@ -238,7 +245,7 @@ class Replayer:
                 for entry in entries:
                     self._knowledge.unsettle(entry.key, call.unsettled_until, (entry.version,))
 
-    def _written(self, epoch: int, entry: Entry, raw: bytes | None) -> int:
+    def _written(self, entry: Entry, raw: bytes | None) -> Settlement:
         """The store holds it now.
 
         A deletion that comes home leaves conflict copies alone: some may have been kept since it was asked for, and
@@ -247,29 +254,22 @@ class Replayer:
         stored = self._state.canonical(raw)
         # Known first: a write that comes when the entry is gone must be made over this one.
         self._knowledge.learn_replay(entry.key, stored, entry.sequence, entry.expires_at, conditional=entry.conditional)
-        server = self._knowledge.server
         # Its digest is known; hashing each record again would be a tenth of a replay.
         version = entry.version if raw is entry.raw else version_of(stored)
-        if not self._journal.settle(epoch, entry, version, server, entry.expires_at):
-            return 0
-        self.replayed += 1
-        return 1
+        return Settlement(entry, version, self._knowledge.server, entry.expires_at)
 
-    def _merged(self, epoch: int, entry: Entry) -> int:
+    def _merged(self, entry: Entry) -> Settlement:
         """The store holds a text that is partly somebody else's: this process has not seen it."""
         self._unseen(entry)
-        if not self._journal.settle(epoch, entry, None, None, None):
-            return 0
-        self.replayed += 1
-        return 1
+        return Settlement(entry)
 
-    def _left(self, epoch: int, entry: Entry, held: bytes) -> int:
+    def _left(self, entry: Entry, held: bytes) -> Settlement:
         """The store's value stayed."""
         if not held and (entry.raw is None or has_expired(entry, self._context.clock.time())):
             self._knowledge.learn_replay(entry.key, None, entry.sequence, None, conditional=entry.conditional)
         else:
             self._unseen(entry)
-        return self._journal.settle(epoch, entry, None, None, None)
+        return Settlement(entry)
 
     def _unseen(self, entry: Entry) -> None:
         """Have the next plain write to the key spare what this process has not seen."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from remanence.lab.simulation import Scenario, World
 from remanence.lab.simulation.schedule import Schedule
 
-__all__ = ["Outcome", "outcome", "runs", "story"]
+__all__ = ["Outcome", "between", "in_order", "outcome", "runs", "story", "with_line", "without_line"]
 
 Outcome = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
 """What a run has come to: the texts that are held, those of the copies, and what each caller was told."""
@@ -55,3 +55,30 @@ def story(world: World) -> list[str]:
 def _text(raw: bytes | None) -> str:
     parts = (raw or b"").split(b'"')
     return parts[5].decode() if len(parts) > 5 else ""
+
+
+def with_line(worlds: list[World], *parts: str) -> list[list[str]]:
+    """Return the stories in which lines with these parts follow one another, others between them; at least one."""
+    found = [lines for lines in map(story, worlds) if in_order(lines, parts)]
+    assert found, f"no run in which {parts} follow one another; one is {story(worlds[-1])}"
+    return found
+
+
+def without_line(worlds: list[World], part: str) -> list[list[str]]:
+    """Return the stories that have no line with a part; at least one."""
+    found = [lines for lines in map(story, worlds) if not in_order(lines, (part,))]
+    assert found, f"every run has {part!r}"
+    return found
+
+
+def between(lines: list[str], first: str, last: str) -> list[str]:
+    """Return what a story tells from the line with one part to the next one with another."""
+    begin = next(number for number, line in enumerate(lines) if first in line)
+    end = next(number for number, line in enumerate(lines) if last in line and number > begin)
+    return lines[begin : end + 1]
+
+
+def in_order(lines: list[str], parts: tuple[str, ...]) -> bool:
+    """Return whether lines with these parts follow one another."""
+    rest = iter(lines)
+    return all(any(part in line for line in rest) for part in parts)

@@ -9,7 +9,7 @@ import pytest
 
 from remanence.lab.simulation import EVENTS, OUTAGES, ProcessSettings, Scenario, World, small_cases
 from remanence.lab.simulation.schedule import Schedule
-from tests.lab.simulation.exploring import outcome, runs, story
+from tests.lab.simulation.exploring import between, in_order, outcome, runs, story, with_line, without_line
 
 Programs = tuple[tuple[int | None, tuple[str, ...]], ...]
 
@@ -33,32 +33,6 @@ def scenario(programs: Programs, *, event: str = "", outage: str = "", **options
 def explored(programs: Programs, *, pruned: bool = True, **options: Any) -> list[World]:
     """Return the worlds of all runs, with their stories."""
     return list(runs(scenario(programs, **options), pruned=pruned, tells=True))
-
-
-def with_line(worlds: list[World], *parts: str) -> list[list[str]]:
-    """Return the stories in which lines with these parts follow one another, others between them; at least one."""
-    found = [lines for lines in map(story, worlds) if _in_order(lines, parts)]
-    assert found, f"no run in which {parts} follow one another; one is {story(worlds[-1])}"
-    return found
-
-
-def without_line(worlds: list[World], part: str) -> list[list[str]]:
-    """Return the stories that have no line with a part; at least one."""
-    found = [lines for lines in map(story, worlds) if not _in_order(lines, (part,))]
-    assert found, f"every run has {part!r}"
-    return found
-
-
-def between(lines: list[str], first: str, last: str) -> list[str]:
-    """Return what a story tells from the line with one part to the next one with another."""
-    begin = next(number for number, line in enumerate(lines) if first in line)
-    end = next(number for number, line in enumerate(lines) if last in line and number > begin)
-    return lines[begin : end + 1]
-
-
-def _in_order(lines: list[str], parts: tuple[str, ...]) -> bool:
-    rest = iter(lines)
-    return all(any(part in line for line in rest) for part in parts)
 
 
 def changed(lines: list[str]) -> bool:
@@ -146,7 +120,7 @@ def test_what_is_pending_dies_with_its_process() -> None:
     """A journaled write of a process without a disk is gone after its crash; without one it comes home."""
     worlds = explored(STORE, event="refuse, crash")
     ended = [(world, story(world)) for world in worlds if world.ops[0].outcome == "journaled"]
-    died = [world for world, lines in ended if _in_order(lines, ("store a ends", "P0: crashes"))]
+    died = [world for world, lines in ended if in_order(lines, ("store a ends", "P0: crashes"))]
     gone = [world for world in died if outcome(world)[0] == ("",)]
     assert gone
     assert all(len(world.ledger.perished[0]) == 1 for world in gone)
@@ -210,7 +184,7 @@ def test_a_replica_that_takes_over_misses_what_came_after_its_lag() -> None:
     """It is another server, whose clock is three seconds behind; what was held up for the old one is gone."""
     worlds = explored(((0, ("store a", "retrieve b")),), event="lag, failover, delay")
     parts = ("receives nothing", "memory 0: '' becomes 'a'", "store a ends -> committed", "takes over")
-    for world in [world for world in worlds if _in_order(story(world), parts)]:
+    for world in [world for world in worlds if in_order(story(world), parts)]:
         assert [change.how for change in world.ledger.changes[0]][:2] == ["write", "failover"]
         assert world.ledger.changes[0][1].after is None
     with_line(worlds, *parts)
@@ -219,7 +193,7 @@ def test_a_replica_that_takes_over_misses_what_came_after_its_lag() -> None:
         replaced = any("takes over" in line for line in lines)
         assert world.server.run_id == ("run-1" if replaced else "run-0")
         assert world.server.now() - world.now == pytest.approx(-3.0 if replaced else 0.0)
-        assert not (replaced and _in_order(lines, ("is held up", "takes over", "network: delivers")))
+        assert not (replaced and in_order(lines, ("is held up", "takes over", "network: delivers")))
     for lines in with_line(worlds, "becomes 'a'", "receives nothing", "takes over"):
         assert "server: memory 0: 'a' becomes ''" not in lines
 

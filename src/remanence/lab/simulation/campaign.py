@@ -5,18 +5,19 @@ from __future__ import annotations
 import gc
 import logging
 import multiprocessing
+import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from remanence.lab.simulation.cases import Case, draw
 from remanence.lab.simulation.search import Finding, exhaust, sample
 
-__all__ = ["Outcome", "Total", "campaign", "quieten", "run_case", "run_seeds"]
+__all__ = ["BATCH", "Outcome", "Total", "campaign", "quieten", "run_case", "run_seeds"]
 
-_BATCH: Final = 500
+BATCH: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,8 @@ class Total:
     def add(self, outcome: Outcome) -> None:
         """Count an outcome."""
         group = outcome.group
-        self.cases[group] = self.cases.get(group, 0) + 1
+        if group != "random":
+            self.cases[group] = self.cases.get(group, 0) + 1
         self.schedules[group] = self.schedules.get(group, 0) + outcome.schedules
         self.equivalent[group] = self.equivalent.get(group, 0) + outcome.equivalent
         self.seconds[group] = self.seconds.get(group, 0.0) + outcome.seconds
@@ -96,8 +98,8 @@ def campaign(cases: Sequence[Case], *, first_seed: int, schedules: int, processe
         processes: Processes to share the work; with 1 it is done here.
     """
     batches = [
-        (first, min(_BATCH, first_seed + schedules - first))
-        for first in range(first_seed, first_seed + schedules, _BATCH)
+        (first, min(BATCH, first_seed + schedules - first))
+        for first in range(first_seed, first_seed + schedules, BATCH)
     ]
     if processes == 1:
         yield from map(run_case, cases)
@@ -115,6 +117,10 @@ def campaign(cases: Sequence[Case], *, first_seed: int, schedules: int, processe
             for future in done:
                 yield future.result()
             running |= {future for _, future in zip(range(len(done)), todo, strict=False)}
+    except BaseException:
+        for process in multiprocessing.active_children():  # a case may take minutes
+            process.terminate()
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -136,6 +142,15 @@ def _submitted(
 ) -> Iterator[Future[Outcome]]:
     """Submit one after the other, as they are asked for, so that an interrupt leaves little to wait for."""
     for case in cases:
-        yield pool.submit(run_case, case)
+        yield _submit(pool, run_case, case)
     for first, count in batches:
-        yield pool.submit(run_seeds, first, count)
+        yield _submit(pool, run_seeds, first, count)
+
+
+def _submit(pool: ProcessPoolExecutor, work: Callable[..., Outcome], *arguments: Any) -> Future[Outcome]:
+    """Submit one; a process that is started for it inherits that Ctrl-C is none of its business but ours."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return pool.submit(work, *arguments)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

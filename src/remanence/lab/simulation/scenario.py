@@ -27,7 +27,7 @@ EVENTS: Final = {
     "lag": "a replica stops receiving",
     "failover": "that replica takes over, with a clock of its own",
     "lose request": "a command does not arrive, and its connection is reset",
-    "lose reply": "a command, or a part of a pipeline, is applied, and its connection is reset before the answer",
+    "lose reply": "a command is applied, and its connection is reset before the answer",
     "delay": "a connection is reset, and its command arrives later",
     "refuse": "a command fails before it is sent",
 }
