@@ -215,20 +215,27 @@ class TestLate:
         assert manager.update(item("two")).outcome == "committed"
         assert manager.retrieve(item())[0].working_memory == "two"
 
-    def test_a_batch_with_a_wrong_notion_of_time_tells_each_item_and_learns(
+    def test_a_batch_with_a_wrong_notion_of_time_is_sent_once_more(
         self, manager: RedisWorkingMemoryManager, raw: Any
     ) -> None:
-        """Late items of a batch carry their error, nothing of theirs is written, and the next batch is in time."""
+        """As after a long time without a call, when the estimate has to allow for clocks that drifted apart."""
         wrong = ServerTime()
         wrong.observe(int((time.time() - 3600) * 1e6), time.monotonic(), time.monotonic(), 0)
         manager.retrieve(item())  # a connection that is opened later has the time asked for anew
         manager.backend.server_time = wrong
         values = [item("text", f"c{number}") for number in range(3)]
-        assert [type(result) for result in manager.store_many(values)] == [LateWriteError] * 3
-        assert raw.dbsize() == 0
-        assert [str(result) for result in manager.store_many(values)] == [
+        assert [str(receipt) for receipt in manager.store_many(values)] == [
             f"memory:WORKING_MEMORY:c{n}" for n in range(3)
         ]
+        assert raw.dbsize() == 3
+
+    def test_a_batch_that_stays_late_tells_each_item(self, manager: RedisWorkingMemoryManager, raw: Any) -> None:
+        """Nothing of it is written, and each item carries its error."""
+        manager.retrieve(item())
+        manager.backend.server_time = _Behind()
+        values = [item("text", f"c{number}") for number in range(3)]
+        assert [type(result) for result in manager.store_many(values)] == [LateWriteError] * 3
+        assert raw.dbsize() == 0
 
     def test_the_not_after_is_the_end_of_the_attempt(self, manager: RedisWorkingMemoryManager) -> None:
         """What the server compares with is its own time at our deadline, or a little earlier, never later."""
@@ -292,6 +299,14 @@ class TestServerTime:
         """A proxy or a double without scripts is named as the likely cause."""
         with pytest.raises(RemanenceError, match="a proxy or a mock"):
             parse(reply)
+
+
+class _Behind(ServerTime):
+    """A notion of the server's time that nothing puts right."""
+
+    def at(self, monotonic: float) -> int:
+        """Return an hour too little."""
+        return int(monotonic * 0 + (time.time() - 3600) * 1e6)
 
 
 def _script() -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from remanence import RedisWorkingMemoryManager, resilient
 from remanence.flow import Call, WriteItem
 from remanence.lab import RedisServer
 from remanence.managers.redis_attempt import attempt_flow
+from remanence.managers.redis_backend import RedisBackend
 from remanence.managers.redis_connection import ATTEMPT, NewConnectionError
 from remanence.managers.redis_protocol import ServerTime
 from remanence.record import encode
@@ -111,6 +113,53 @@ def test_a_connection_that_another_thread_has_opened_is_a_new_one_too(private_se
         assert end.value.value.outcome == "committed"
 
 
+@pytest.fixture
+def locked() -> Iterator[RedisServer]:
+    """A server with a password."""
+    with RedisServer(config={"requirepass": "secret"}) as server:
+        yield server
+
+
+def test_a_handshake_goes_on_whatever_time_is_worth(locked: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken off, it would leave a connection without its password and its database in the pool, for good."""
+    with RedisWorkingMemoryManager(locked.url.removesuffix("/0") + "/5", timeout=10.0) as manager:
+        write_one(manager)
+        locked.restart()
+        estimate = RedisBackend._not_after
+
+        def overtaken(self: RedisBackend, call: Call) -> int:
+            """Estimate, and have another thread open a connection before this one does."""
+            monkeypatch.undo()
+            before = estimate(self, call)
+            self.server_time.forget()
+            return before
+
+        monkeypatch.setattr(RedisBackend, "_not_after", overtaken)
+        write_one(manager)
+    assert _keys(locked) == {0: 0, 5: 1}
+
+
+def test_threads_whose_connections_are_killed_stay_in_their_database(locked: RedisServer) -> None:
+    """Each is opened anew while others learn the time, and none takes a connection that is half open."""
+    with (
+        RedisWorkingMemoryManager(locked.url.removesuffix("/0") + "/5", timeout=10.0) as manager,
+        resilient(manager) as stack,
+    ):
+
+        def store(number: int) -> None:
+            for turn in range(10):
+                stack.store({"conversation_id": f"{number}.{turn}", "working_memory": "text"})
+
+        for _ in range(5):
+            workers = [threading.Thread(target=store, args=(number,)) for number in range(6)]
+            for worker in workers:
+                worker.start()
+            for worker in workers:
+                worker.join(30)
+            locked.command("CLIENT", "KILL", "TYPE", "normal")
+    assert _keys(locked) == {0: 0, 5: 60}
+
+
 def test_threads_that_each_open_a_connection_all_write(private_server: RedisServer) -> None:
     """Each asks for the time on its own connection, and none is refused or repeated."""
     with RedisWorkingMemoryManager(private_server.url, timeout=10.0) as manager, resilient(manager) as stack:
@@ -137,6 +186,13 @@ def _calls(server: RedisServer, command: str) -> int:
     stats = str(server.command("INFO", "commandstats"))
     line = next((line for line in stats.splitlines() if line.startswith(f"cmdstat_{command}:")), "calls=0,")
     return int(line.partition("calls=")[2].partition(",")[0])
+
+
+def _keys(server: RedisServer) -> dict[int, int]:
+    """Return how many keys the databases 0 and 5 have."""
+    space = str(server.command("INFO", "keyspace"))
+    found = {int(number): int(keys) for number, keys in re.findall(r"db(\d+):keys=(\d+)", space)}
+    return {0: 0, 5: 0} | found
 
 
 def _not_afters(server: RedisServer) -> list[float]:

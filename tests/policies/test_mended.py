@@ -198,6 +198,25 @@ def test_a_write_that_a_later_one_of_its_process_has_overtaken_does_not_shadow_i
     assert (it.held(), it.conflicts()) == (expected, ["first"])
 
 
+def test_a_deletion_that_loses_in_the_journal_leaves_its_mark(it: Setting) -> None:
+    """A later conditional write has not seen it: what the deletion wanted is told as a conflict, not forgotten."""
+    version = it.store("base").version
+
+    def overtake(_: Call) -> None:
+        it.down()
+        other = threading.Thread(target=it.store, args=("later",), kwargs={"if_version": version})
+        other.start()
+        other.join(10)
+        raise DOWN
+
+    it.down(overtake)
+    assert it.delete().outcome == "journaled"
+    it.up()
+    assert it.conflicts() == [None]
+    it.replay()
+    assert (it.held(), it.conflicts()) == ("later", [None])
+
+
 @pytest.mark.parametrize("operation", ["store", "update", "store_many"])
 def test_a_retry_goes_through_where_nothing_has_changed(make: Callable[..., Setting], operation: str) -> None:
     """Its first attempt may have been applied but was not: what it was made over still stands and is replaced."""

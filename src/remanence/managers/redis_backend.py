@@ -150,8 +150,14 @@ class RedisBackend:
         replies = yield Pipeline([("GET", key) for key in keys])
         return [reply if isinstance(reply, Exception) else _bytes_or_none(reply) for reply in replies]
 
-    def write_many(self, call: Call, items: Sequence[WriteItem]) -> Flow:
-        """Write by a pipeline; the first command brings the script along, so no other can miss it."""
+    def write_many(self, call: Call, items: Sequence[WriteItem], *, again: bool = False) -> Flow:
+        """Write by a pipeline; the first command brings the script along, so no other can miss it.
+
+        Args:
+            call: The call.
+            items: The writes.
+            again: Whether late ones have been repeated already.
+        """
         if not items:
             return []
         begin, replies, attempt = 0.0, None, self._attempt(timed=False)
@@ -164,10 +170,14 @@ class RedisBackend:
             with suppress(NewConnectionError):
                 replies = yield Pipeline(commands)
         results = [self._settle_item(reply, begin, attempt.spell) for reply in replies]
-        missed = [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-        if missed:  # the first was refused before its script was looked at, for want of a permission on its key
-            again = yield from self.write_many(call, [items[place] for place in missed])
-            for place, result in zip(missed, again, strict=True):
+        # The first was refused before its script was looked at, for want of a permission on its key; or the estimate
+        # of the server's time was wrong, which the refusal has put right.
+        missed = [n for n, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if not again:
+            missed += [n for n, result in enumerate(results) if isinstance(result, LateWriteError)]
+        if missed:
+            repeated = yield from self.write_many(call, [items[place] for place in missed], again=True)
+            for place, result in zip(missed, repeated, strict=True):
                 results[place] = result
         return results
 

@@ -220,7 +220,12 @@ class _Bounded:
     _poll: Any = None
 
     def connect(self) -> None:
-        super().connect()  # type: ignore[misc]
+        try:
+            super().connect()  # type: ignore[misc]
+        except BaseException:
+            # redis-py does so for its own errors only; in the pool it would count as connected, its handshake undone.
+            self.disconnect()  # type: ignore[attr-defined]
+            raise
         # The handshake changes nothing in the store: only what comes after it may be applied late.
         if isinstance(self._sock, _BoundedSocket) and not self._sock.ready:
             self._sock.ready = True
@@ -245,7 +250,8 @@ class _Bounded:
         if not self._sock:
             self.connect()
         attempt = ATTEMPT.get()
-        if attempt is not None:
+        # Not the handshake: it carries no time, and broken off it would leave a connection without its database.
+        if attempt is not None and getattr(self._sock, "ready", False):
             attempt.check()
         super().send_packed_command(command, check_health)  # type: ignore[misc]
 

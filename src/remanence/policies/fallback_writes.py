@@ -240,7 +240,7 @@ class Writes:
             return entry
 
         try:
-            self._journal.record(call.key, build)
+            pending = self._journal.record(call.key, build)
         except JournalError as error:
             self._given_up(call)
             self._context.tell(WriteRefused(call.operation, type(error).__name__))
@@ -249,7 +249,8 @@ class Writes:
             return Receipt(call.key, "missing")
         if not superseded:
             self._context.tell(WriteJournaled(call.operation, reason))
-            if call.operation == "delete":
+            # Unless a later write stays: then what is kept may be this very deletion.
+            if call.operation == "delete" and pending is not None and pending.sequence == call.sequence:
                 self._journal.forget_kept_of(call.key)
         self._state.wake()
         written = None if call.operation == "delete" else self._state.canonical(call.raw)

@@ -109,7 +109,7 @@ GUARDS: Final = (
         "not_after, *(guard or ()))\n",
         "not_after)\n",
         "two writers",
-        "P1",
+        "P2",
     ),
     Guard(
         "guard of a repeated store",

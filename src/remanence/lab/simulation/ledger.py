@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from remanence.journal.entry import Entry
 from remanence.lab.simulation.program import CONDITIONAL, SINGLE, Op
+from remanence.managers.redis_backend import Pipeline
 
 if TYPE_CHECKING:
     from remanence.lab.simulation.caller import Caller
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["Change", "Ledger", "Violation", "word_of"]
 
 _GRACE: Final = 0.05 + 1e-6
+_GUARDED: Final = 7
+"""A guarded write that names what it may replace has more parts: EVALSHA, digest, 1, key, value, TTL, not-after."""
 _TEXT: Final = 5
 """Which of a record's parts between quotes the text is."""
 
@@ -53,6 +56,7 @@ class Change:
         by: The operation whose value it is.
         process: Who sent it, None for another program or the server itself.
         how: "write", "replay", "external", or why the server did it.
+        guarded: Whether the command named what it may replace.
         again: Whether it was repeated, over something else than it had read, after an attempt that may have been
             applied.
     """
@@ -64,6 +68,7 @@ class Change:
     by: Op | None
     process: Any
     how: str
+    guarded: bool = False
     again: bool = False
 
 
@@ -109,7 +114,8 @@ class Ledger:
         elif by is not None:
             how = "external"
         again = command is not None and how == "write" and _is_again(command, before)
-        change = Change(world.tick(), place, before, after, by, process, how, again)
+        guarded = command is not None and _is_guarded(command.step, world.keys[place])
+        change = Change(world.tick(), place, before, after, by, process, how, guarded, again)
         self.changes[place].append(change)
         self.hash = hash((self.hash, place, before, after, how, again, by.word if by is not None else ""))
         if process is not None and before is not None and before != after:
@@ -236,9 +242,14 @@ class Ledger:
         author = self.by_word.get(word_of(before))
         if author is not None and author.process is by.process and by.process is not None:
             return
-        if change.how == "write" and by.sight in {None, "clear"} and not change.again:
-            return
         seen, told = change.process.seen.get(before, 1 << 60), change.process.told.get(by.place, 1 << 60)
+        if change.how == "write" and not change.again and by.sight in {None, "clear"}:
+            # A plain write on a healthy store replaces, as the reference does: while its caller waits for it.
+            if by.kind in CONDITIONAL and seen > change.at:
+                self.report("P2", f"{by.word}, made on a version that had been read, displaced {word_of(before)}")
+            elif by.completed >= 0 and not change.guarded and seen > by.made:
+                self.report("P1", f"{by.word} displaced {word_of(before)} after its caller had been told of its end")
+            return
         makers = self._folded(by) if change.how == "replay" else [by]
         if any(seen < op.made for op in makers):
             return
@@ -272,6 +283,7 @@ class Ledger:
         Raises:
             Violation: One is not accounted for, or something is still pending.
         """
+        self.raise_first()
         world = self.world
         for process in world.processes:
             journal = process.fallback.journal
@@ -286,13 +298,12 @@ class Ledger:
             self._check_alone(held[0])
         copies = [raw for key, raw in world.server.items() if world.is_copy(key)]
         words = {word for raw in (*held, *copies) for word in text_of(raw).split()}
-        words |= {word for entries in self.perished.values() for e in entries for word in text_of(e.raw).split()}
         for op in world.ops:
             if not op.acknowledged or not op.is_write:
                 continue
             if op.deletes:
                 self._check_deletion(op, held[op.place])
-            elif op.word not in words and not self._was_dropped(op) and not self._has_expired(op):
+            elif op.word not in words and not self._was_dropped(op) and not self._has_perished(op, op.word):
                 self._check_replaced(op)
 
     def _check_alone(self, held: bytes | None) -> None:
@@ -311,6 +322,11 @@ class Ledger:
             raise Violation(
                 "P5", f"a copy of {[text_of(raw) for raw in self.kept]} is kept, and nobody else has written"
             )
+
+    def _has_perished(self, op: Op, word: str) -> bool:
+        """Whether it was pending as its process ended, or its time was over."""
+        entries = self.perished.get(op.process.number, ()) if op.process is not None else ()
+        return any(word in text_of(entry.raw).split() for entry in entries) or self._has_expired(op)
 
     def _has_expired(self, op: Op) -> bool:
         """Whether its time was over by the end, wherever it had got to."""
@@ -353,7 +369,7 @@ class Ledger:
             and other.is_write
             and other.invoked >= 0
             and not other.before(op)
-            and (other.kind not in CONDITIONAL or other.made > op.invoked)
+            and (other.kind not in CONDITIONAL or other.made > (op.invoked if op.deletes else op.completed) >= 0)
             and (other.acknowledged or other.completed < 0)
         )
 
@@ -368,7 +384,8 @@ class Ledger:
         if change.process is None or by is None or op.word in text_of(change.after).split():
             return ""  # the server's own doing, another program's, or a text that was built on it
         if by.process is op.process:
-            return "which had been over before" if by.before(op) and change.after is not None else ""
+            is_exact = change.after is not None or change.how == "write"
+            return "which had been over before" if by.before(op) and is_exact else ""
         if by.before(op) and by.acknowledged and change.how == "write":
             return "an attempt that its caller had long been told about"
         saw = change.process.seen.get(change.before, 1 << 60) < by.made
@@ -406,3 +423,8 @@ def _name(change: Change) -> str:
 def _is_again(command: Command, before: bytes | None) -> bool:
     # An update reads what it is made over.
     return command.is_again and (command.call.operation != "update" or before not in command.process.seen)
+
+
+def _is_guarded(step: Any, key: str) -> bool:
+    commands = step.commands if type(step) is Pipeline else [step[1:] if step[0] == "execute_command" else step]
+    return any(len(command) > _GUARDED and command[3] == key for command in commands)

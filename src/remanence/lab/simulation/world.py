@@ -286,7 +286,12 @@ class World:
                 self.ledger.hash,
                 tuple([process.history for process in self.processes]),
                 tuple([_pending(caller, spell, self.network.server_number) for caller in self.callers]),
-                tuple([(c.process.name, c.call.operation, c.deadline, hashable(c.step)) for c in self.network.late]),
+                tuple(
+                    [
+                        (c.process.name, c.op.word if c.op else "", c.is_again, c.deadline, hashable(c.step))
+                        for c in self.network.late
+                    ]
+                ),
                 tuple([op.since for op in self.ops if op.invoked >= 0 and (op.completed < 0 or op.deletes)]),
             )
         )
