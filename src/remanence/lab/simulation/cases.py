@@ -143,8 +143,8 @@ def _two_processes() -> Iterator[Case]:
     pairs = [*itertools.combinations_with_replacement(_TYPICAL[:4], 2), _TYPICAL[4:]]
     for pair, outage in itertools.product(pairs, _EXHAUSTED):
         yield _case("2 processes x 3", tuple(enumerate(pair)), (outage,))
-    pairs = itertools.combinations_with_replacement(_TYPICAL[:2], 2)
-    for pair, outage in itertools.product(pairs, _RESTARTS):
+    few = itertools.combinations_with_replacement(_TYPICAL[:2], 2)
+    for pair, outage in itertools.product(few, _RESTARTS):
         yield _case("2 processes x 3", tuple(enumerate(pair)), (outage,))
 
 
