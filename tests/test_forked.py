@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import weakref
+from typing import Any
 
 import pytest
 
@@ -52,10 +53,11 @@ def test_a_manager_starts_empty_after_a_fork() -> None:
     manager.store({"conversation_id": "c", "working_memory": "a"})
     fallback = manager._fallback
     assert fallback is not None
-    for lock in (fallback.journal._lock, fallback.knowledge._lock):
+    journal: Any = fallback.journal
+    for lock in (journal._lock, fallback.knowledge._lock):
         lock.acquire()
     forked._reset_all()
-    assert not fallback.journal._lock.locked()
+    assert not journal._lock.locked()
     assert not fallback.knowledge._lock.locked()
     assert fallback.knowledge.counts() == (0, 0)
     assert manager.health().pending == 0

@@ -60,9 +60,15 @@ class _Decorated:
             max_memory_bytes=self.max_memory_bytes,
             canonical=canonical,
             interruptible=self._is_async or getattr(native, "bounds_time", canonical is None),
+            store=getattr(native, "store_id", f"{type(inner).__name__}#{self.prefix}"),
         )
         self._flows = [self._bind(policy, context) for policy in self.policies]
         reset_after_fork(self)
+
+    def _take_up(self) -> None:
+        """Bring home what an earlier process has left in the journal, without waiting for a call."""
+        if not self._required_fallback().journal.is_idle:
+            self._look_after()
 
     def _bind(self, policy: Decorator, context: Context) -> Any:
         if isinstance(policy, Fallback):
@@ -88,13 +94,13 @@ class _Decorated:
         breaker, fallback = self._breaker, self._fallback
         states = (breaker.state.value, breaker.write_state.value) if breaker is not None else (None, None)
         failing = any(state not in {None, "closed", "disabled"} for state in states)
-        if fallback is None:
+        if fallback is None or self._closed:
             return Health("unready" if failing or self._closed else "ready", states[0], states[1])
         counts = fallback.journal.counts()
         full = counts.entries >= fallback.journal.max_entries or counts.size >= fallback.journal.max_bytes
         degraded = failing or bool(counts.entries or counts.kept)
         return Health(
-            "unready" if self._closed or (failing and full) else "degraded" if degraded else "ready",
+            "unready" if failing and full else "degraded" if degraded else "ready",
             breaker=states[0],
             write_breaker=states[1],
             pending=counts.entries - counts.stuck,
@@ -172,8 +178,15 @@ class _Decorated:
 
     def report_pending(self) -> None:
         """Log how many acknowledged writes end with this process."""
-        left = self._required_fallback().journal.counts()
-        if left.entries or left.kept:
+        journal = self._required_fallback().journal
+        left = journal.counts()
+        if journal.is_shared and (left.entries or left.kept):
+            _log.warning(
+                "%d acknowledged write(s) wait in the journal for the next process (%d stuck).",
+                left.entries + left.kept,
+                left.stuck,
+            )
+        elif left.entries or left.kept:
             _log.error(
                 "%d acknowledged write(s) did not reach the store in time and end with this process (%d stuck).",
                 left.entries + left.kept,
@@ -205,6 +218,7 @@ class DecoratedManager(_Decorated, Operations):
             self._background = ReplayThread(self._round, self._is_idle)
             self._fallback.on_pending(self._look_after)
             _open.add(self)
+            self._take_up()
 
     def _submit(self, call: Call) -> Any:
         self._enter()
@@ -247,6 +261,7 @@ class DecoratedManager(_Decorated, Operations):
                 self._fallback.journal.seal()
                 self._background.stop(0.0)
                 self.report_pending()
+                self._fallback.journal.close()
         finally:
             _busy.discard(self)
             if self._owns_inner:
@@ -280,6 +295,7 @@ class AsyncDecoratedManager(_Decorated, AsyncOperations):
             self._background = ReplayTask(self._round, self._is_idle)
             self._fallback.on_pending(self._look_after)
             _open.add(self)
+            self._take_up()
 
     async def _submit(self, call: Call) -> Any:
         self._enter()
@@ -309,6 +325,7 @@ class AsyncDecoratedManager(_Decorated, AsyncOperations):
             if self._fallback is not None:
                 self._fallback.journal.seal()
                 self.report_pending()
+                self._fallback.journal.close()
             _busy.discard(self)
             if self._owns_inner:
                 await self.inner.aclose()

@@ -117,7 +117,7 @@ _REASONS: Mapping[str, str] = {
 def resilient(
     manager: IAsyncMemoryManager,
     *,
-    journal: str = "memory",
+    journal: str | os.PathLike[str] = "memory",
     fallback: Fallback | None = None,
     deadline: Deadline | float | None = None,
     retry: Retry | None = None,
@@ -130,7 +130,7 @@ def resilient(
 def resilient(
     manager: IMemoryManager,
     *,
-    journal: str = "memory",
+    journal: str | os.PathLike[str] = "memory",
     fallback: Fallback | None = None,
     deadline: Deadline | float | None = None,
     retry: Retry | None = None,
@@ -142,7 +142,7 @@ def resilient(
 def resilient(
     manager: Any,
     *,
-    journal: str = "memory",
+    journal: str | os.PathLike[str] = "memory",
     fallback: Fallback | None = None,
     deadline: Deadline | float | None = None,
     retry: Retry | None = None,

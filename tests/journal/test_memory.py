@@ -175,6 +175,7 @@ class JournalMachine(RuleBasedStateMachine):
             return
         if pending.sequence == one.sequence and pending.not_before <= one.not_before:
             del self.model[one.key]
+            self.flying.discard(one.key)
         elif written is not None:
             self.model[one.key] = self._changed(pending, base=written, base_until=77.0, server=("run", 9))
 

@@ -271,7 +271,7 @@ def test_the_age_left_of_a_naive_stamp_is_max_stale(it: Setting) -> None:
 @pytest.mark.parametrize(
     ("setting", "says"),
     [
-        ({"journal": "/somewhere"}, "journal must be"),
+        ({"journal": ""}, "journal must be"),
         ({"on_unknown": "empty"}, "on_unknown must be"),
         ({"resolve": "theirs"}, "resolve must be"),
         ({"max_entries": 0}, "max_entries must be"),

@@ -33,6 +33,7 @@ class Entry:
         not_before: Monotonic seconds until which an abandoned attempt may still be applied.
         conditional: Whether it was made on a version that its caller had read.
         stuck: Class name of the error for which it was set aside, "" while it is not.
+        writer: Which process's call it is, where several share a journal.
         committed: Whether the store has acknowledged it once: whoever has replaced it since was free to.
     """
 
@@ -51,6 +52,7 @@ class Entry:
     conditional: bool = False
     stuck: str = ""
     committed: bool = False
+    writer: str = ""
 
     def with_sent(self, sent: tuple[str, ...]) -> Entry:
         """Return it with other `sent`; `replace` costs four times that, for every entry of a replay."""
@@ -70,6 +72,7 @@ class Entry:
             self.conditional,
             self.stuck,
             self.committed,
+            self.writer,
         )
 
     @property
@@ -91,15 +94,21 @@ class KeptValue:
         return len(self.raw or b"")
 
 
-def fold(pending: Entry, later: Entry) -> tuple[Entry, KeptValue | None]:
+def fold(pending: Entry, later: Entry, *, was_seen: bool = True) -> tuple[Entry, KeptValue | None]:
     """Return what is pending after `later` too, and the value that has to be kept as a copy, if any.
 
     Whichever call entered later stays. What the pending entry knows of the store stays too: both were made over that.
+
+    Args:
+        pending: What waits.
+        later: What is added.
+        was_seen: Whether the later one's process has seen the pending value, or has written it.
     """
     if later.sequence < pending.sequence:
         # Two plain writes at the same time: the one that entered first is the one replaced. A conditional write has
-        # not seen it.
-        lost = KeptValue(later.key, later.raw) if pending.conditional or later.conditional else None
+        # not seen it, and neither has another process.
+        is_unseen = pending.conditional or later.conditional or pending.writer != later.writer
+        lost = KeptValue(later.key, later.raw) if is_unseen else None
         stays = replace(
             pending, not_before=max(pending.not_before, later.not_before), sent=_union(pending.sent, later.sent)
         )
@@ -117,7 +126,7 @@ def fold(pending: Entry, later: Entry) -> tuple[Entry, KeptValue | None]:
         journaled_at=pending.journaled_at,
         not_before=max(pending.not_before, later.not_before),
     )
-    return folded, None
+    return folded, None if was_seen else KeptValue(pending.key, pending.raw)
 
 
 def _union(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -24,10 +25,17 @@ class MemoryJournal:
         max_bytes: Bytes of their records to hold.
     """
 
+    is_shared = False
+    writer = ""
+
     def __init__(self, *, max_entries: int, max_bytes: int) -> None:
         self.max_entries = max_entries
         self.max_bytes = max_bytes
+        self.number: Callable[[], int] = itertools.count(1).__next__
         self.clear()
+
+    def close(self) -> None:
+        """Nothing is open."""
 
     def clear(self) -> None:
         """Forget everything, with a fresh lock; for a child process after fork, whose parent keeps the entries."""
@@ -56,12 +64,15 @@ class MemoryJournal:
         with self._lock:
             return self._entries.get(key)
 
-    def record(self, key: str, build: Callable[[Entry | None], Entry | None]) -> Entry | None:
+    def record(
+        self, key: str, build: Callable[[Entry | None], Entry | None], was_seen: Callable[[Entry], bool] | None = None
+    ) -> Entry | None:
         """Add the entry that `build` makes of the pending one; return what is pending now.
 
         Args:
             key: Whose.
             build: Gets the pending entry or None; gives the new one, or None to change nothing. Must be pure.
+            was_seen: Whether this process has seen a pending entry's value, or has written it; None: it has.
 
         Raises:
             JournalFullError: Nothing was changed.
@@ -76,7 +87,7 @@ class MemoryJournal:
                 return pending
             lost = None
             if pending is not None:
-                later, lost = fold(pending, later)
+                later, lost = fold(pending, later, was_seen=was_seen is None or was_seen(pending))
             self._check_room(pending, later, lost)
             self._put(pending, later)
             if lost is not None:
@@ -113,8 +124,8 @@ class MemoryJournal:
         """
         with self._lock:
             pending = self._entries.get(key)
-            if pending is None:
-                return
+            if pending is None or pending.writer != self.writer:
+                return  # another process's meets the committed value by itself
             is_landing = key in self._in_flight or pending.not_before > now
             left, lost = overtake(pending, again(), is_landing=is_landing)
             if lost is not None:
@@ -199,6 +210,7 @@ class MemoryJournal:
                 left = settle(pending, settlement)
                 if left is None:
                     self._drop(pending)
+                    self._in_flight.pop(pending.key, None)  # it was answered
                 else:
                     self._entries[pending.key] = left
         return counted

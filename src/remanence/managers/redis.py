@@ -112,6 +112,15 @@ class RedisWorkingMemoryManager(Operations):
         return self._owns_client
 
     @property
+    def store_id(self) -> str:
+        """Which store this is: address, database and prefix, no credentials."""
+        options = getattr(getattr(self.redis_client, "connection_pool", None), "connection_kwargs", None)
+        if not isinstance(options, dict):  # a cluster, or a double in a unit test
+            return f"redis#{self.prefix}"
+        address = options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
+        return f"{address}/{options.get('db') or 0}#{self.prefix}"
+
+    @property
     def backend(self) -> RedisBackend:
         """How the operations reach Redis; for the decorators."""
         if self._backend is None:

@@ -32,6 +32,7 @@ class Context:
         max_memory_bytes: Its limit of an encoded record.
         canonical: Gives the record that reading a written one back would give; None where that is the same.
         interruptible: Whether an attempt ends when the call's time is up.
+        store: What tells this store's pending writes from another's in a journal that both use.
     """
 
     clock: Clock = SYSTEM_CLOCK
@@ -41,6 +42,7 @@ class Context:
     max_memory_bytes: int = 2**63
     canonical: Callable[[bytes], bytes] | None = None
     interruptible: bool = True
+    store: str = ""
 
     def tell(self, event: Event) -> None:
         """Notify the listeners."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import ClassVar, Literal
 
 from remanence.errors import ConfigurationError
 from remanence.flow import Call, Flow
+from remanence.journal import Journal
 from remanence.journal.memory import MemoryJournal
 from remanence.journal.replay import Resolve
 from remanence.policies.base import Context, Decorator
@@ -24,7 +26,8 @@ class Fallback(Decorator):
     `journal.replay` is kept as a conflict copy.
 
     Args:
-        journal: "memory": acknowledged writes live as long as this process.
+        journal: "memory": acknowledged writes live as long as this process. Or the path of a file on a local disk,
+            which all processes of a host share and which outlives them; its directory must exist.
         max_entries: Pending writes to hold; beyond it a write raises JournalFullError.
         max_bytes: Bytes of their records to hold.
         max_copies: Last-known copies to hold, the one used longest ago goes first.
@@ -47,7 +50,7 @@ class Fallback(Decorator):
     def __init__(
         self,
         *,
-        journal: str = "memory",
+        journal: str | os.PathLike[str] = "memory",
         max_entries: int = 100_000,
         max_bytes: int = 256 * 1024 * 1024,
         max_copies: int = 10_000,
@@ -60,9 +63,10 @@ class Fallback(Decorator):
         max_clock_skew: float = 5.0,
         close_timeout: float = 2.0,
     ) -> None:
-        if journal != "memory":
-            message = "journal must be 'memory': this version has no journal on disk."
+        if not os.fspath(journal):
+            message = "journal must be 'memory' or the path of a file."
             raise ConfigurationError(message)
+        self.journal = journal
         if on_unknown not in {"none", "raise"}:
             message = "on_unknown must be 'none' (an empty answer that says so) or 'raise'."
             raise ConfigurationError(message)
@@ -88,6 +92,18 @@ class Fallback(Decorator):
         return self.attach(context).flow
 
     def attach(self, context: Context) -> FallbackCalls:
-        """Return what answers one manager's calls, with a journal of its own."""
-        journal = MemoryJournal(max_entries=self.settings.max_entries, max_bytes=self.settings.max_bytes)
-        return FallbackCalls(self.settings, context, journal)
+        """Return what answers one manager's calls, with a journal of its own.
+
+        Raises:
+            JournalUnavailableError: The file cannot be used, with the reason.
+        """
+        return FallbackCalls(self.settings, context, self._open(context))
+
+    def _open(self, context: Context) -> Journal:
+        most, most_bytes = self.settings.max_entries, self.settings.max_bytes
+        if self.journal == "memory":
+            return MemoryJournal(max_entries=most, max_bytes=most_bytes)
+        # Only here: SQLite takes a while to load.
+        from remanence.journal.disk import DiskJournal  # noqa: PLC0415
+
+        return DiskJournal(self.journal, store=context.store, max_entries=most, max_bytes=most_bytes)

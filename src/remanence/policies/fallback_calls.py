@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from remanence.flow import PROCEED, Call, Flow
 from remanence.interface import ConversationMemoryType
+from remanence.journal import Journal
 from remanence.journal.entry import KeptValue
-from remanence.journal.memory import MemoryJournal
 from remanence.policies.base import Context
 from remanence.policies.fallback_reads import Reads
 from remanence.policies.fallback_settings import FallbackSettings
@@ -31,7 +31,7 @@ class FallbackCalls:
         replayer: Brings the pending writes home.
     """
 
-    def __init__(self, settings: FallbackSettings, context: Context, journal: MemoryJournal) -> None:
+    def __init__(self, settings: FallbackSettings, context: Context, journal: Journal) -> None:
         self.settings = settings
         self.journal = journal
         self._state = FallbackState(settings, context, journal)

@@ -54,6 +54,10 @@ class Entries:
         raw = None if call.operation == "delete" else call.raw
         now = self._context.clock.time()
         over = sent + latest.unsettled
+        if view.marked and not view.mark_held and view.mark_base is not None:
+            # A pending value that was read, or written here: should another process have brought it home, this one
+            # has seen what the store holds.
+            over += (view.mark_base,)
         if call.guard is None:
             # An earlier write of this process may have been committed in the meantime, and is this one's to replace.
             over += latest.own_before(call.sequence)
@@ -71,6 +75,7 @@ class Entries:
             journaled_at=now,
             not_before=max(call.unsettled_until, latest.unsettled_until),
             conditional=call.guard is not None,
+            writer=self._state.journal.writer,
         )
 
     def again(self, call: Call, raw: bytes | None, until: float | None, *, conditional: bool) -> Entry:
@@ -90,6 +95,7 @@ class Entries:
             journaled_at=self._context.clock.time(),
             conditional=conditional,
             committed=True,
+            writer=self._state.journal.writer,
         )
 
     def winner(self, call: Call, copy: Copy) -> Entry:
@@ -110,6 +116,7 @@ class Entries:
             not_before=call.unsettled_until,
             conditional=copy.plain != copy.own,
             committed=True,
+            writer=self._state.journal.writer,
         )
 
     def _updated(self, call: Call, held: bytes | None) -> bytes:

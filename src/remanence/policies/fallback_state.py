@@ -8,7 +8,7 @@ from typing import Any, Final
 from remanence.classify import is_outage
 from remanence.errors import CircuitOpenError
 from remanence.flow import Call, Flow, Invoke
-from remanence.journal.memory import MemoryJournal
+from remanence.journal import Journal
 from remanence.policies.base import Context
 from remanence.policies.fallback_settings import FallbackSettings
 from remanence.policies.knowledge import Knowledge
@@ -36,12 +36,15 @@ class FallbackState:
         last_error: Class name of the last failure of the store, None without one.
     """
 
-    def __init__(self, settings: FallbackSettings, context: Context, journal: MemoryJournal) -> None:
+    def __init__(self, settings: FallbackSettings, context: Context, journal: Journal) -> None:
         self.settings = settings
         self.context = context
         self.journal = journal
         self.knowledge = Knowledge(
-            max_copies=settings.max_copies, max_bytes=settings.max_copy_bytes, monotonic=context.clock.monotonic
+            max_copies=settings.max_copies,
+            max_bytes=settings.max_copy_bytes,
+            monotonic=context.clock.monotonic,
+            number=journal.number,
         )
         self.wake: Callable[[], None] = _nothing
         self.last_error: str | None = None

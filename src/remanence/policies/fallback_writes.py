@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -204,6 +204,12 @@ class Writes:
             call.guard = None
         return self._to_journal(call, view, type(error).__name__)
 
+    def _was_seen(self, view: View) -> Callable[[Entry], bool]:
+        """Return what tells whether this process has seen, or written, what waits."""
+        return lambda pending: (
+            pending.writer == self._journal.writer or (view.marked and view.mark_base == pending.version)
+        )
+
     def _abandoned(self, call: Call) -> None:
         """Remember an attempt that may still be applied, whatever becomes of the call."""
         if call.unsettled_until:
@@ -240,13 +246,16 @@ class Writes:
             return entry
 
         try:
-            pending = self._journal.record(call.key, build)
+            pending = self._journal.record(call.key, build, self._was_seen(view) if self._journal.is_shared else None)
         except JournalError as error:
             self._given_up(call)
             self._context.tell(WriteRefused(call.operation, type(error).__name__))
             raise
         if missing:
             return Receipt(call.key, "missing")
+        if self._journal.is_shared and pending is not None:
+            # Whichever process brings it home: the next write to the key is made over this one, or meets the rules.
+            self._knowledge.mark(call.key, pending.version, held=False)
         if not superseded:
             self._context.tell(WriteJournaled(call.operation, reason))
             # Unless a later write stays: then what is kept may be this very deletion.

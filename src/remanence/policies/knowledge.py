@@ -121,13 +121,21 @@ class Knowledge:
         max_copies: Copies to keep; the one used longest ago goes first.
         max_bytes: Bytes of their records to keep.
         monotonic: The clock.
+        number: Gives the next number in the order of calls; None counts.
     """
 
-    def __init__(self, *, max_copies: int, max_bytes: int, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        *,
+        max_copies: int,
+        max_bytes: int,
+        monotonic: Callable[[], float],
+        number: Callable[[], int] | None = None,
+    ) -> None:
         self._max_copies = max_copies
         self._max_bytes = max_bytes
         self._monotonic = monotonic
-        self._numbers = itertools.count(1)
+        self.number: Callable[[], int] = number or itertools.count(1).__next__
         self.clear()
 
     def clear(self) -> None:
@@ -147,10 +155,6 @@ class Knowledge:
         self._lock = threading.Lock()
         self._copies: OrderedDict[str, Copy] = OrderedDict()
         self._bytes = 0
-
-    def number(self) -> int:
-        """Return the next number in the order of this process's calls."""
-        return next(self._numbers)
 
     def view(self, key: str) -> View:
         """Return what is known of `key`."""
@@ -198,7 +202,7 @@ class Knowledge:
             if self._marks:
                 self._unmark(key, sequence)
                 if key in self._marks:
-                    self._marks[key] = (version_of(raw), next(self._numbers), True)
+                    self._marks[key] = (version_of(raw), self.number(), True)
             self._put_own(key, raw, sequence, until, conditional=conditional)
 
     def learn_replay(
@@ -209,10 +213,21 @@ class Knowledge:
             held = self._copies.get(key)
             if held is not None and held.own > sequence:
                 return
-            if key in self._marks:
+            mark = self._marks.get(key)
+            version = version_of(raw)
+            # A pending value that was read since is the one that the next write is made over, not this one.
+            if mark is not None and (mark[0] in {BLIND, version} or mark[1] < sequence):
                 # Still not read from the store, but known: the next write is made over this one.
-                self._marks[key] = (version_of(raw), next(self._numbers), True)
+                self._marks[key] = (version, self.number(), True)
             self._put_own(key, raw, sequence, until, conditional=conditional)
+
+    def learn_others_replay(self, key: str, version: str) -> None:
+        """Note that another process's pending write is what the store holds now: known here only if it was read."""
+        with self._lock:
+            self._drop(key)
+            mark = self._marks.get(key)
+            if mark is not None and mark[0] == version:
+                self._marks[key] = (version, self.number(), True)
 
     def learn_server(self, server: Identity | None, keys: Iterable[str]) -> None:
         """Note which server answers, as it did for `keys` just now."""
@@ -248,7 +263,7 @@ class Knowledge:
                 self._all_marked = True
                 self._drop(key)
                 return
-            self._marks[key] = (base, next(self._numbers), held)
+            self._marks[key] = (base, self.number(), held)
 
     def unsettle(self, key: str, until: float, sent: tuple[str, ...]) -> None:
         """Note that an attempt to write one of these digests may still be applied until then (monotonic)."""
@@ -286,7 +301,7 @@ class Knowledge:
             if held.sequence > sequence:
                 # It was learned after this call had entered: the answers do not tell whose write came last.
                 own, rivals = max(own, held.own), (version_of(held.raw), *held.rivals)[:_MAX_RIVALS]
-        number = next(self._numbers)
+        number = self.number()
         self._put(key, Copy(raw, self._monotonic(), until, self.server, number, own=own, plain=plain, rivals=rivals))
 
     def _put(self, key: str, copy: Copy) -> None:

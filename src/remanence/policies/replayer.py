@@ -15,7 +15,7 @@ from remanence.journal.entry import BLIND, Entry, KeptValue
 from remanence.journal.replay import Decision, Situation, decide, first_guard, has_expired
 from remanence.journal.transitions import Settlement
 from remanence.policies.fallback_state import FallbackState
-from remanence.record import check_size, digest, version_of
+from remanence.record import ABSENT, check_size, digest, version_of
 from remanence.results import ReplayCounts
 
 __all__ = ["Replayer"]
@@ -26,6 +26,8 @@ _FIRST_CHUNK: Final = 16
 _LAST_CHUNK: Final = 1_000
 _CHUNK_BYTES: Final = 4 * 1024 * 1024
 _LEASE: Final = 30.0
+_SHARED_LEASE: Final = 10.0
+"""A drainer that was killed keeps the others of its host waiting for so long."""
 _LATER: Final = 1.0
 _RETRY_AFTER: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
@@ -82,7 +84,8 @@ class Replayer:
         """
         if self._journal.is_idle:
             return None
-        epoch = self._journal.lease(self._context.clock.monotonic(), _LEASE)
+        seconds = _SHARED_LEASE if self._journal.is_shared else _LEASE
+        epoch = self._journal.lease(self._context.clock.monotonic(), seconds)
         if epoch is None:
             return _RETRY_AFTER[0]
         try:
@@ -253,7 +256,7 @@ class Replayer:
         """
         stored = self._state.canonical(raw)
         # Known first: a write that comes when the entry is gone must be made over this one.
-        self._knowledge.learn_replay(entry.key, stored, entry.sequence, entry.expires_at, conditional=entry.conditional)
+        self._learn(entry, stored, entry.expires_at)
         # Its digest is known; hashing each record again would be a tenth of a replay.
         version = entry.version if raw is entry.raw else version_of(stored)
         return Settlement(entry, version, self._knowledge.server, entry.expires_at)
@@ -266,15 +269,22 @@ class Replayer:
     def _left(self, entry: Entry, held: bytes) -> Settlement:
         """The store's value stayed."""
         if not held and (entry.raw is None or has_expired(entry, self._context.clock.time())):
-            self._knowledge.learn_replay(entry.key, None, entry.sequence, None, conditional=entry.conditional)
+            self._learn(entry, None, None)
         else:
             self._unseen(entry)
         return Settlement(entry)
 
+    def _learn(self, entry: Entry, stored: bytes | None, until: float | None) -> None:
+        if entry.writer == self._journal.writer:
+            self._knowledge.learn_replay(entry.key, stored, entry.sequence, until, conditional=entry.conditional)
+        else:
+            self._knowledge.learn_others_replay(entry.key, entry.version if stored is not None else ABSENT)
+
     def _unseen(self, entry: Entry) -> None:
-        """Have the next plain write to the key spare what this process has not seen."""
+        """Have the next plain write to the key spare what its process has not seen."""
         self._knowledge.forget(entry.key)
-        self._knowledge.mark(entry.key, BLIND)
+        if entry.writer == self._journal.writer:
+            self._knowledge.mark(entry.key, BLIND)
 
     def _refused(self, epoch: int, entry: Entry, error: Exception) -> None:
         """Set an entry aside that the store will never take; leave one that fails for now behind the others."""

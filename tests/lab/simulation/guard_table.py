@@ -196,7 +196,7 @@ GUARDS: Final = (
         "degraded-read mark",
         "a degraded read leaves none",
         _KNOWLEDGE,
-        "            self._marks[key] = (base, next(self._numbers), held)\n",
+        "            self._marks[key] = (base, self.number(), held)\n",
         "",
         "an unanswered read",
         "P2",

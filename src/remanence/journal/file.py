@@ -1,0 +1,260 @@
+"""The file of a journal on disk: checked before it is used, opened for one process, its errors in our words."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+from remanence.errors import JournalUnavailableError
+
+__all__ = ["JournalFile"]
+
+_APPLICATION_ID: Final = 0x52454D41  # "REMA"
+_SCHEMA_VERSION: Final = 1
+_BUSY_SECONDS: Final = 0.02
+"""What a call may wait for another process's transaction, which takes a fraction of a millisecond."""
+
+_SCHEMA: Final = """
+CREATE TABLE entries (
+  position INTEGER PRIMARY KEY AUTOINCREMENT,
+  store TEXT NOT NULL,
+  key TEXT NOT NULL,
+  operation TEXT NOT NULL,
+  raw BLOB,
+  version TEXT NOT NULL,
+  expires_at REAL,
+  base TEXT,
+  base_until REAL,
+  run_id TEXT,
+  evictions INTEGER,
+  sent TEXT NOT NULL,
+  sequence INTEGER NOT NULL,
+  journaled_at REAL NOT NULL,
+  not_before REAL NOT NULL,
+  conditional INTEGER NOT NULL,
+  stuck TEXT NOT NULL,
+  committed INTEGER NOT NULL,
+  writer TEXT NOT NULL,
+  revision INTEGER NOT NULL DEFAULT 0,
+  in_flight INTEGER NOT NULL DEFAULT 0,
+  UNIQUE (store, key)
+);
+CREATE INDEX flying ON entries (in_flight) WHERE in_flight <> 0;
+CREATE TABLE kept (
+  position INTEGER PRIMARY KEY AUTOINCREMENT,
+  store TEXT NOT NULL,
+  key TEXT NOT NULL,
+  raw BLOB
+);
+CREATE TABLE stores (
+  store TEXT PRIMARY KEY,
+  entries INTEGER NOT NULL DEFAULT 0,
+  stuck INTEGER NOT NULL DEFAULT 0,
+  kept INTEGER NOT NULL DEFAULT 0,
+  size INTEGER NOT NULL DEFAULT 0,
+  epoch INTEGER NOT NULL DEFAULT 0,
+  lease_until REAL NOT NULL DEFAULT 0,
+  last_sequence INTEGER NOT NULL DEFAULT 0
+);
+CREATE TRIGGER entry_added AFTER INSERT ON entries BEGIN
+  UPDATE stores SET entries = entries + 1, stuck = stuck + (new.stuck <> ''), size = size + ifnull(length(new.raw), 0),
+    last_sequence = max(last_sequence, new.sequence) WHERE store = new.store;
+END;
+CREATE TRIGGER entry_changed AFTER UPDATE OF raw, stuck, sequence ON entries BEGIN
+  UPDATE stores SET stuck = stuck + (new.stuck <> '') - (old.stuck <> ''),
+    size = size + ifnull(length(new.raw), 0) - ifnull(length(old.raw), 0),
+    last_sequence = max(last_sequence, new.sequence) WHERE store = new.store;
+END;
+CREATE TRIGGER entry_removed AFTER DELETE ON entries BEGIN
+  UPDATE stores SET entries = entries - 1, stuck = stuck - (old.stuck <> ''),
+    size = size - ifnull(length(old.raw), 0) WHERE store = old.store;
+END;
+CREATE TRIGGER kept_added AFTER INSERT ON kept BEGIN
+  UPDATE stores SET kept = kept + 1, size = size + ifnull(length(new.raw), 0) WHERE store = new.store;
+END;
+CREATE TRIGGER kept_removed AFTER DELETE ON kept BEGIN
+  UPDATE stores SET kept = kept - 1, size = size - ifnull(length(old.raw), 0) WHERE store = old.store;
+END;
+"""
+
+
+class JournalFile:
+    """One process's connection to a journal's file; its methods may be called by any thread.
+
+    Args:
+        path: Of the file; it is made if there is none, its directory is not.
+
+    Raises:
+        JournalUnavailableError: The path cannot be used, with the reason; nothing was changed.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(os.path.abspath(path))  # noqa: PTH100 - a link must be seen as one, not followed
+        _check(self.path)
+        self.open()
+
+    def open(self) -> None:
+        """Connect, in a child process too: what it has of its parent's connection must not be touched."""
+        self._lock = threading.Lock()
+        self._inherited = getattr(self, "_connection", None)
+        with _in_our_words(self.path):
+            self._connection = _connect(self.path)
+        self._pid = os.getpid()
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self._lock:
+            self._connection.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Cursor]:
+        """Write, all or nothing; nobody else does at the same time.
+
+        Raises:
+            JournalUnavailableError: Nothing was changed.
+        """
+        with self._lock, _in_our_words(self.path):
+            cursor = self._connection.cursor()
+            cursor.execute("BEGIN IMMEDIATE")
+            try:
+                yield cursor
+                cursor.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    cursor.execute("ROLLBACK")
+                raise
+
+    def read(self, sql: str, *values: Any) -> list[Any]:
+        """Return the rows of a question; it waits for no other process."""
+        with self._lock, _in_our_words(self.path):
+            return self._connection.execute(sql, values).fetchall()
+
+    def changes(self) -> int:
+        """Return a number that changes when another process has written."""
+        number: int = self.read("PRAGMA data_version")[0][0]
+        return number
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    try:
+        _prepare(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    application_id, version = (
+        connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
+    )
+    is_new = not application_id and not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if not is_new and application_id != _APPLICATION_ID:
+        _refuse(path, "is a database of another program", "name another file")
+    if version > _SCHEMA_VERSION:
+        _refuse(path, f"was made by a newer version of remanence (schema {version})", "upgrade, or name another file")
+    if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
+        _refuse(path, "is on a file system without shared memory, such as a network's", "name a file on a local disk")
+    # A commit is in the operating system's hands: it outlives every process, though not a machine without power.
+    connection.execute("PRAGMA synchronous = NORMAL")
+    # Texts are private: what was brought home is not left behind in the file.
+    connection.execute("PRAGMA secure_delete = ON")
+    if is_new:
+        _create(connection)
+    elif connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+        _refuse(path, "is corrupt", "move it away to look at it, or name another file")
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        if not connection.execute("PRAGMA application_id").fetchone()[0]:  # another process may have been faster
+            for statement in _statements(_SCHEMA):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+
+
+def _statements(script: str) -> Iterator[str]:
+    """Split a script: `executescript` would commit before it begins."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+
+
+def _check(path: Path) -> None:
+    """Raise unless the path is a file of ours, or one that may be made, where nobody else can put another."""
+    folder = path.parent
+    try:
+        around = folder.stat()
+    except OSError as error:
+        _refuse(folder, f"cannot be used ({error.strerror})", "make the directory, or name another file")
+    if not stat.S_ISDIR(around.st_mode):
+        _refuse(folder, "is no directory", "name another file")
+    if around.st_mode & 0o022 and not around.st_mode & stat.S_ISVTX:
+        _refuse(folder, "can be written by others", "chmod go-w it, or name a file elsewhere")
+    try:
+        # With these permissions from the start; SQLite gives its other two files the same.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600))
+        held = path.lstat()
+    except OSError as error:
+        _refuse(path, f"cannot be opened ({error.strerror})", "change its permissions, or name another file")
+    if not stat.S_ISREG(held.st_mode):
+        _refuse(path, "is no file", "name another one")
+    if held.st_mode & 0o077:
+        _refuse(path, "can be read by others, and holds memories", "chmod 600 it, or name another file")
+    if hasattr(os, "getuid") and held.st_uid != os.getuid():
+        _refuse(path, "belongs to another user", "name another file")
+
+
+def _refuse(path: Path, what: str, do: str) -> NoReturn:
+    message = f"the journal's {path.name!r} {what}. Nothing was changed; {do}."
+    raise JournalUnavailableError(message)
+
+
+@contextmanager
+def _in_our_words(path: Path) -> Iterator[None]:
+    error: sqlite3.Error | None = None
+    try:
+        yield
+    except sqlite3.Error as caught:
+        error = caught
+    if error is not None:
+        # Outside: SQLite's own text may quote what was to be written.
+        code = (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
+        what, do = next((words for codes, words in _REASONS if code in codes), _OTHERWISE)
+        raise JournalUnavailableError(
+            f"the journal {path.name!r} {what}. What it holds is intact, this write was not kept; {do}."
+        )
+
+
+_REASONS: Final[tuple[tuple[frozenset[int], tuple[str, str]], ...]] = (
+    (frozenset({sqlite3.SQLITE_FULL}), ("is on a full disk", "make room")),
+    (
+        frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}),
+        ("is being written by another process for longer than a call may wait", "repeat the write"),
+    ),
+    (
+        frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM}),
+        ("cannot be written", "look at the permissions of the file and its directory"),
+    ),
+    (
+        frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}),
+        ("is corrupt, or no journal", "move it away to look at it, or name another file"),
+    ),
+)
+_OTHERWISE: Final = ("does not work", "look at the disk")

@@ -1,0 +1,166 @@
+"""The journal on disk through the whole stack: on real servers, by processes that are killed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from remanence import InMemoryManager, JournalUnavailableError, RedisWorkingMemoryManager, resilient
+from remanence.lab import RedisServer
+from tests.support import wait_until
+
+WORKER = """
+import sys
+from remanence import JournalUnavailableError, RedisWorkingMemoryManager, resilient
+manager = resilient(RedisWorkingMemoryManager(sys.argv[1], timeout=0.3), journal=sys.argv[2], deadline=0.5)
+manager._background.wake = lambda: None
+for number in range(10**6):
+    while True:
+        try:
+            receipt = manager.store({"conversation_id": f"{sys.argv[3]}-{number}", "working_memory": f"text {number}"})
+            break
+        except JournalUnavailableError:  # the other worker was stopped in its transaction by a busy machine
+            pass
+    print(number, receipt.outcome, flush=True)
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the journal is."""
+    return tmp_path / "pending.journal"
+
+
+@contextmanager
+def stack(server: RedisServer, path: Path) -> Iterator[Any]:
+    """Give a manager as a process has it."""
+    with (
+        RedisWorkingMemoryManager(server.url, timeout=0.3) as inner,
+        resilient(inner, journal=path, deadline=0.5) as manager,
+    ):
+        yield manager
+
+
+@contextmanager
+def worker(server: RedisServer, path: Path, name: str) -> Iterator[subprocess.Popen[str]]:
+    """Run a process that stores until it is killed."""
+    command = [sys.executable, "-c", WORKER, server.url, str(path), name]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_what_killed_processes_have_acknowledged_comes_home(private_server: RedisServer, path: Path) -> None:
+    """Redis is away, the workers are killed, and Redis and a new process come up."""
+    told: dict[str, int] = {}
+    private_server.kill()
+    with worker(private_server, path, "a") as one, worker(private_server, path, "b") as other:
+        for process in (one, other):
+            assert process.stdout is not None
+            lines = [process.stdout.readline().split() for _ in range(100)]
+            assert {outcome for _, outcome in lines} == {"journaled"}
+        for name, process in (("a", one), ("b", other)):
+            process.kill()
+            assert process.stdout is not None
+            told[name] = 100 + len(process.stdout.read().splitlines())
+    private_server.start()
+    with stack(private_server, path) as manager:
+        wait_until(lambda: not manager.has_pending_writes, "what was pending is home")
+        assert manager.conflicts() == []
+        for name, count in told.items():
+            for number in (0, count // 2, count - 1):
+                assert manager.retrieve({"conversation_id": f"{name}-{number}"})[0].working_memory == f"text {number}"
+
+
+def test_processes_read_each_others_pending_writes(private_server: RedisServer, path: Path) -> None:
+    """One conversation may be served by any worker of a host, in the outage too."""
+    value = {"conversation_id": "c", "working_memory": "first"}
+    with stack(private_server, path) as one, stack(private_server, path) as other:
+        private_server.kill()
+        assert one.store(value).outcome == "journaled"
+        memories = other.retrieve(value)
+        assert (memories.source, memories[0].working_memory) == ("journal", "first")
+        assert other.store({**value, "working_memory": "second"}).outcome == "journaled"
+        assert one.retrieve(value)[0].working_memory == "second"
+        private_server.start()
+        wait_until(lambda: not one.has_pending_writes, "what was pending is home")
+        third = {**value, "working_memory": "third"}
+        wait_until(lambda: one.store(third).outcome == "committed", "its circuit breaker lets it through")
+        assert one.conflicts() == []
+        assert other.retrieve(value)[0].working_memory == "third"
+
+
+def test_a_write_over_another_processs_unseen_one_keeps_it(private_server: RedisServer, path: Path) -> None:
+    """Both were acknowledged; neither may be gone."""
+    value = {"conversation_id": "c", "working_memory": "mine"}
+    with stack(private_server, path) as one, stack(private_server, path) as other:
+        private_server.kill()
+        one.store(value)
+        other.store({**value, "working_memory": "theirs"})
+        private_server.start()
+        wait_until(lambda: not one.has_pending_writes, "what was pending is home")
+        assert other.retrieve(value)[0].working_memory == "theirs"
+        assert [conflict.text for conflict in one.conflicts()] == ["mine"]
+
+
+def test_a_writer_goes_on_after_another_process_has_brought_its_write_home(
+    private_server: RedisServer, path: Path
+) -> None:
+    """It does not take its own value for somebody else's."""
+    value = {"conversation_id": "c", "working_memory": "first"}
+    with stack(private_server, path) as one, stack(private_server, path) as other:
+        one.store({**value, "working_memory": "base"})
+        private_server.kill()
+        one._background.wake = lambda: None
+        assert one.retrieve(value).source == "stale"
+        assert one.store(value).outcome == "journaled"
+        private_server.start()
+        wait_until(lambda: other.replay(1.0).pending == 0, "the other one has brought it home")
+        second = {**value, "working_memory": "second"}
+        wait_until(
+            lambda: other.replay(1.0).pending == 0 and one.store(second).outcome == "committed", "its breaker closes"
+        )
+        assert one.conflicts() == []
+
+
+def test_a_manager_of_another_store_leaves_it_alone(private_server: RedisServer, path: Path) -> None:
+    """The file may serve several; an entry goes where it belongs."""
+    with stack(private_server, path) as one:
+        private_server.kill()
+        one.store({"conversation_id": "c", "working_memory": "text"})
+        with resilient(InMemoryManager(), journal=path) as stranger:
+            assert stranger.health().pending == 0
+            assert stranger.replay(1.0).replayed == 0
+        private_server.start()
+        wait_until(lambda: not one.has_pending_writes, "what was pending is home")
+
+
+def test_a_journal_that_cannot_be_used_is_refused_at_construction(tmp_path: Path) -> None:
+    """Never a silent change to memory."""
+    with pytest.raises(JournalUnavailableError, match="make the directory"):
+        resilient(InMemoryManager(), journal=tmp_path / "missing" / "j")
+
+
+def test_closing_leaves_what_is_pending_to_the_next_process(
+    private_server: RedisServer, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And says so."""
+    value = {"conversation_id": "c", "working_memory": "text"}
+    with stack(private_server, path) as manager:
+        private_server.kill()
+        manager.store(value)
+        manager.close(0.1)
+        assert manager.health().status == "unready"
+    assert "1 acknowledged write(s) wait in the journal for the next process" in caplog.text
+    private_server.start()
+    with stack(private_server, path) as manager:
+        wait_until(lambda: not manager.has_pending_writes, "it is home")
+        assert manager.retrieve(value)[0].working_memory == "text"
