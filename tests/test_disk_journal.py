@@ -13,7 +13,7 @@ import pytest
 
 from remanence import InMemoryManager, JournalUnavailableError, RedisWorkingMemoryManager, resilient
 from remanence.lab import RedisServer
-from tests.support import wait_until
+from tests.support import Script, ScriptedManager, wait_until
 
 WORKER = """
 import sys
@@ -129,6 +129,46 @@ def test_a_writer_goes_on_after_another_process_has_brought_its_write_home(
             lambda: other.replay(1.0).pending == 0 and one.store(second).outcome == "committed", "its breaker closes"
         )
         assert one.conflicts() == []
+
+
+def test_a_write_that_lost_to_another_processs_later_one_does_not_know_it(path: Path) -> None:
+    """Its next write spares that one, which this process has not seen."""
+    value = {"conversation_id": "c", "working_memory": "first"}
+    script, away = Script(), Script(then=ConnectionError("away"))
+    inner, beside = ScriptedManager(script), ScriptedManager(away)
+    beside.backend = inner.backend
+    with resilient(inner, journal=path) as one, resilient(beside, journal=path) as other:
+        one._background.wake = other._background.wake = lambda: None  # type: ignore[union-attr]
+
+        def overtaken(_: object) -> None:
+            other.store({**value, "working_memory": "theirs"})
+            raise ConnectionError
+
+        script.then = overtaken
+        assert one.store(value).outcome == "journaled"
+        script.then = away.then = None
+        other.replay()
+        assert one.store({**value, "working_memory": "second"}).outcome == "journaled"
+        one.replay()
+        assert one.retrieve(value)[0].working_memory == "theirs"
+        assert sorted(str(conflict.text) for conflict in one.conflicts()) == ["first", "second"]
+
+
+def test_a_deletion_is_of_what_waits_on_its_host(path: Path) -> None:
+    """Another process's pending write goes with it: what waits on a host is in one order."""
+    value = {"conversation_id": "c", "working_memory": "text"}
+    inner, beside = ScriptedManager(Script()), ScriptedManager(Script(then=ConnectionError("away")))
+    beside.backend = inner.backend
+    with resilient(inner, journal=path) as one, resilient(beside, journal=path) as other:
+        one._background.wake = other._background.wake = lambda: None  # type: ignore[union-attr]
+        one.store({**value, "working_memory": "base"})
+        inner.script.then = ConnectionError("away")
+        one.store(value)
+        other.delete(value)
+        assert one.retrieve(value) == []
+        inner.script.then = beside.script.then = None
+        one.replay()
+        assert (one.retrieve(value), one.conflicts()) == ([], [])
 
 
 def test_a_manager_of_another_store_leaves_it_alone(private_server: RedisServer, path: Path) -> None:

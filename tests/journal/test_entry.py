@@ -73,6 +73,22 @@ def test_what_the_pending_entry_knows_of_the_store_stays() -> None:
     assert fold(entry("store", 1, base=BLIND), entry("store", 2))[0].base is BLIND
 
 
+def test_over_an_unseen_value_a_write_keeps_it_and_its_own_base() -> None:
+    """Another process's pending value: neither it nor what it was made over was seen."""
+    pending, following = entry("store", 1, writer="a", sent=("x",)), entry("store", 2, writer="b", base="seen")
+    folded, lost = fold(pending, following, was_seen=False)
+    assert lost == KeptValue("k", b"r1")
+    assert (folded.base, folded.base_until, folded.server) == ("seen", 52.0, ("run", 2))
+    assert (folded.sent, folded.journaled_at, folded.writer) == (("x",), 1.0, "b")
+
+
+def test_of_two_processes_writes_at_a_time_the_earlier_one_is_kept() -> None:
+    """The later one has not seen it."""
+    pending, following = entry("store", 2, writer="a"), entry("store", 1, writer="b")
+    folded, lost = fold(pending, following)
+    assert (folded.raw, lost) == (b"r2", KeptValue("k", b"r1"))
+
+
 def test_every_value_that_was_sent_stays_known() -> None:
     """Digests of both are united, the later `not_before` holds, in either order of the two."""
     first = entry("store", 1, sent=("a", "b"), not_before=5.0)

@@ -119,14 +119,14 @@ def fold(pending: Entry, later: Entry, *, was_seen: bool = True) -> tuple[Entry,
     folded = replace(
         later,
         operation=operation,
-        base=pending.base,
-        base_until=pending.base_until,
-        server=pending.server,
         sent=_union(pending.sent, later.sent),
         journaled_at=pending.journaled_at,
         not_before=max(pending.not_before, later.not_before),
     )
-    return folded, None if was_seen else KeptValue(pending.key, pending.raw)
+    if not was_seen:
+        # Nor has it seen what the pending one was made over.
+        return folded, KeptValue(pending.key, pending.raw)
+    return replace(folded, base=pending.base, base_until=pending.base_until, server=pending.server), None
 
 
 def _union(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:

@@ -204,10 +204,13 @@ class Writes:
             call.guard = None
         return self._to_journal(call, view, type(error).__name__)
 
-    def _was_seen(self, view: View) -> Callable[[Entry], bool]:
+    def _was_seen(self, call: Call, view: View) -> Callable[[Entry], bool]:
         """Return what tells whether this process has seen, or written, what waits."""
+        # A deletion is of whatever waits on its host: that is in one order.
         return lambda pending: (
-            pending.writer == self._journal.writer or (view.marked and view.mark_base == pending.version)
+            pending.writer == self._journal.writer
+            or call.operation == "delete"
+            or (view.marked and view.mark_base == pending.version)
         )
 
     def _abandoned(self, call: Call) -> None:
@@ -246,7 +249,8 @@ class Writes:
             return entry
 
         try:
-            pending = self._journal.record(call.key, build, self._was_seen(view) if self._journal.is_shared else None)
+            was_seen = self._was_seen(call, view) if self._journal.is_shared else None
+            pending = self._journal.record(call.key, build, was_seen)
         except JournalError as error:
             self._given_up(call)
             self._context.tell(WriteRefused(call.operation, type(error).__name__))
@@ -255,7 +259,8 @@ class Writes:
             return Receipt(call.key, "missing")
         if self._journal.is_shared and pending is not None:
             # Whichever process brings it home: the next write to the key is made over this one, or meets the rules.
-            self._knowledge.mark(call.key, pending.version, held=False)
+            is_ours = pending.sequence == call.sequence
+            self._knowledge.mark(call.key, pending.version if is_ours else BLIND, held=False)
         if not superseded:
             self._context.tell(WriteJournaled(call.operation, reason))
             # Unless a later write stays: then what is kept may be this very deletion.
