@@ -138,7 +138,7 @@ def test_a_write_that_lost_to_another_processs_later_one_does_not_know_it(path: 
     inner, beside = ScriptedManager(script), ScriptedManager(away)
     beside.backend = inner.backend
     with resilient(inner, journal=path) as one, resilient(beside, journal=path) as other:
-        one._background.wake = other._background.wake = lambda: None  # type: ignore[union-attr]
+        one._background.wake = other._background.wake = lambda: None  # type: ignore[method-assign,union-attr]
 
         def overtaken(_: object) -> None:
             other.store({**value, "working_memory": "theirs"})
@@ -160,7 +160,7 @@ def test_a_deletion_is_of_what_waits_on_its_host(path: Path) -> None:
     inner, beside = ScriptedManager(Script()), ScriptedManager(Script(then=ConnectionError("away")))
     beside.backend = inner.backend
     with resilient(inner, journal=path) as one, resilient(beside, journal=path) as other:
-        one._background.wake = other._background.wake = lambda: None  # type: ignore[union-attr]
+        one._background.wake = other._background.wake = lambda: None  # type: ignore[method-assign,union-attr]
         one.store({**value, "working_memory": "base"})
         inner.script.then = ConnectionError("away")
         one.store(value)
