@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
-from remanence.errors import JournalFullError, ManagerClosedError
+from remanence.errors import ManagerClosedError
 from remanence.journal.entry import BLIND, Entry, KeptValue, fold
 from remanence.journal.file import JournalFile
-from remanence.journal.transitions import JournalCounts, Settlement, overtake, settle, with_sent
+from remanence.journal.transitions import JournalCounts, Limits, Settlement, overtake, settle, with_sent
 from remanence.record import ABSENT
 
 __all__ = ["DiskJournal"]
@@ -55,6 +55,7 @@ class DiskJournal:
     def __init__(self, path: str | os.PathLike[str], *, store: str, max_entries: int, max_bytes: int) -> None:
         self.max_entries = max_entries
         self.max_bytes = max_bytes
+        self._limits = Limits(max_entries, max_bytes)
         self._store = store
         self._file = JournalFile(path)
         self._sealed = self._closed = False
@@ -351,12 +352,7 @@ class DiskJournal:
 
     def _check_room(self, cursor: Any, more: int, *, is_new: bool) -> None:
         entries, size = cursor.execute("SELECT entries, size FROM stores WHERE store=?", (self._store,)).fetchone()
-        if is_new and entries >= self.max_entries:
-            limit = f"{self.max_entries} entries"
-            raise JournalFullError(limit)
-        if more > 0 and size + more > self.max_bytes:
-            limit = f"{self.max_bytes} bytes"
-            raise JournalFullError(limit)
+        self._limits.check(entries, size, more, is_new=is_new)
 
 
 def _entry(row: Sequence[Any]) -> Entry:

@@ -8,9 +8,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from remanence.errors import JournalFullError, ManagerClosedError
+from remanence.errors import ManagerClosedError
 from remanence.journal.entry import Entry, KeptValue, fold
-from remanence.journal.transitions import JournalCounts, Settlement, overtake, settle, with_sent
+from remanence.journal.transitions import JournalCounts, Limits, Settlement, overtake, settle, with_sent
 
 __all__ = ["MemoryJournal"]
 
@@ -31,6 +31,7 @@ class MemoryJournal:
     def __init__(self, *, max_entries: int, max_bytes: int) -> None:
         self.max_entries = max_entries
         self.max_bytes = max_bytes
+        self._limits = Limits(max_entries, max_bytes)
         self.number: Callable[[], int] = itertools.count(1).__next__
         self.clear()
 
@@ -88,7 +89,8 @@ class MemoryJournal:
             lost = None
             if pending is not None:
                 later, lost = fold(pending, later, was_seen=was_seen is None or was_seen(pending))
-            self._check_room(pending, later, lost)
+            more = later.size - (pending.size if pending else 0) + (lost.size if lost else 0)
+            self._limits.check(len(self._entries), self._size, more, is_new=pending is None)
             self._put(pending, later)
             if lost is not None:
                 self._keep(lost)
@@ -104,9 +106,7 @@ class MemoryJournal:
         with self._lock:
             if self._sealed:
                 raise ManagerClosedError
-            if self._size + value.size > self.max_bytes:
-                limit = f"{self.max_bytes} bytes"
-                raise JournalFullError(limit)
+            self._limits.check(len(self._entries), self._size, value.size, is_new=False)
             self._keep(value)
 
     def seal(self) -> None:
@@ -276,15 +276,6 @@ class MemoryJournal:
                 oldest=None if oldest is None else oldest.journaled_at,
                 kept=len(self._kept),
             )
-
-    def _check_room(self, pending: Entry | None, later: Entry, lost: KeptValue | None) -> None:
-        if pending is None and len(self._entries) >= self.max_entries:
-            limit = f"{self.max_entries} entries"
-            raise JournalFullError(limit)
-        more = later.size - (pending.size if pending else 0) + (lost.size if lost else 0)
-        if more > 0 and self._size + more > self.max_bytes:
-            limit = f"{self.max_bytes} bytes"
-            raise JournalFullError(limit)
 
     def _put(self, pending: Entry | None, later: Entry) -> None:
         if pending is not None:

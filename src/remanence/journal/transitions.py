@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from remanence.errors import JournalFullError
 from remanence.journal.entry import BLIND, Entry, Identity, KeptValue
 
-__all__ = ["JournalCounts", "Settlement", "overtake", "settle", "with_sent"]
+__all__ = ["JournalCounts", "Limits", "Settlement", "overtake", "settle", "with_sent"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,34 @@ class JournalCounts:
     size: int
     oldest: float | None
     kept: int
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The most that a journal holds: entries, and bytes of their records."""
+
+    max_entries: int
+    max_bytes: int
+
+    def check(self, entries: int, size: int, more: int, *, is_new: bool) -> None:
+        """Raise unless there is room.
+
+        Args:
+            entries: Held now.
+            size: Bytes held now.
+            more: Bytes that come in addition; what makes it smaller always gets in.
+            is_new: Whether an entry comes in addition.
+
+        Raises:
+            JournalFullError: There is none.
+        """
+        limit = ""
+        if is_new and entries >= self.max_entries:
+            limit = f"{self.max_entries} entries"
+        elif more > 0 and size + more > self.max_bytes:
+            limit = f"{self.max_bytes} bytes"
+        if limit:
+            raise JournalFullError(limit)
 
 
 @dataclass(frozen=True, slots=True)
