@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from remanence.cli import demo, simulate
+from remanence.cli import demo, journal, simulate
 
 __all__ = ["main"]
 
@@ -24,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(title="commands", metavar="<command>", required=True)
     demo.add_to(commands)
+    journal.add_to(commands)
     simulate.add_to(commands)
     options = parser.parse_args(arguments)
     status: int = options.run(options)
