@@ -15,7 +15,7 @@ from typing import Any, Final
 import remanence
 from remanence.lab.simulation import ProcessSettings, Scenario, Violation, World, exhaust
 from remanence.lab.simulation.campaign import quieten
-from remanence.lab.simulation.ledger import word_of
+from remanence.lab.simulation.texts import word_of
 from remanence.policies.fallback import Fallback
 from tests.lab.simulation.exploring import runs
 
@@ -47,7 +47,9 @@ class Directed:
 def _case(programs: Programs, events: tuple[str, ...] = (), outages: tuple[str, ...] = (), **options: Any) -> Scenario:
     """Make a scenario in which nothing but what it is about goes wrong: one attempt, a breaker that stays closed."""
     own: dict[str, Any] = {"attempts": 1, "breaker_failures": 10}
-    own |= {name: options.pop(name) for name in ("attempts", "breaker_failures", "fallback") if name in options}
+    own |= {
+        name: options.pop(name) for name in ("attempts", "breaker_failures", "fallback", "shares") if name in options
+    }
     return Scenario(
         programs=tuple((number, tuple(ops.split(", "))) for number, ops in programs),
         events=events,
@@ -194,6 +196,18 @@ DIRECTED: Final[dict[str, Directed]] = {
             ((None, "external x"), (0, "delete c"), (0, "store a, update b")), ("lose request",), held=True, attempts=2
         ),
         limit=15_000,
+    ),
+    "unseen on its host": Directed(
+        story="A write waits in the journal of its host, and another process that has not read it writes too.",
+        scenario=_case(((0, "store a"), (1, "store b")), ("refuse", "refuse"), shares=True),
+    ),
+    "lost on its host": Directed(
+        story="A write comes into the journal of its host after another process's later one, and its process goes on.",
+        scenario=_case(((1, "store b"), (0, "store a, store c")), outages=("kill",), shares=True, breaker_failures=1),
+    ),
+    "committed beside its host's journal": Directed(
+        story="A write is committed that entered before another process's began to wait in the journal they share.",
+        scenario=_case(((0, "store a"), (1, "store b, retrieve c")), ("refuse",), shares=True),
     ),
     "probes of two callers": Directed(
         story="Two callers ask a breaker that may be probed.",

@@ -156,6 +156,8 @@ def _note(world: World, op: Op, memories: Any, heard: dict[int, str]) -> None:
     op.outcome = memories.source
     # What waits here the store may never hold: reading it shows as little of the store as an old copy does.
     op.process.sight[op.place] = {"redis": "clear", "journal": "stale"}.get(memories.source, memories.source)
+    if memories.source == "journal" and memories.raw is not None:
+        op.process.seen.setdefault(memories.raw, world.tick())  # it may be another process's
     world.ledger.answered(op, memories)
 
 

@@ -80,6 +80,7 @@ _FALLBACKS: Final = (
 def draw(rng: random.Random) -> Scenario:
     """Draw a large case: up to three processes, some with several callers, and other programs; anything may happen."""
     places = rng.choice((1, 1, 1, 2))
+    shares = rng.randrange(3) == 0
     events = tuple(rng.choice(_EVENTS) for _ in range(rng.choice((0, 0, 1, 2, 3))))
     if rng.randrange(10) == 0:
         events += ("lag", "failover")
@@ -96,6 +97,7 @@ def draw(rng: random.Random) -> Scenario:
             breaker_failures=rng.choice((1, 3, 5)),
             ttl=rng.choice((None, None, 60.0, 6.0)),
             fallback=rng.choice(_FALLBACKS),
+            shares=shares,
         ),
         skews=rng.choice(((0.0,), (0.0, 300.0), (7.0, -4.0, 1.0))),
         drift=rng.choice((0.0, 0.0, 0.0009, -0.0009)),

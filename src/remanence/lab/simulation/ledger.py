@@ -12,8 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from remanence.journal.entry import Entry
+from remanence.journal.entry import Entry, KeptValue
+from remanence.lab.simulation.host import HostSight
 from remanence.lab.simulation.program import CONDITIONAL, SINGLE, Op
+from remanence.lab.simulation.texts import text_of, word_of
 from remanence.managers.redis_backend import Pipeline
 
 if TYPE_CHECKING:
@@ -21,13 +23,11 @@ if TYPE_CHECKING:
     from remanence.lab.simulation.process import Command, Process
     from remanence.lab.simulation.world import World
 
-__all__ = ["Change", "Ledger", "Violation", "word_of"]
+__all__ = ["Change", "Ledger", "Violation"]
 
 _GRACE: Final = 0.05 + 1e-6
 _GUARDED: Final = 7
 """A guarded write that names what it may replace has more parts: EVALSHA, digest, 1, key, value, TTL, not-after."""
-_TEXT: Final = 5
-"""Which of a record's parts between quotes the text is."""
 
 _BY_SERVER: Final = frozenset({"expired", "evicted", "restart", "failover"})
 
@@ -72,27 +72,12 @@ class Change:
     again: bool = False
 
 
-def text_of(raw: bytes | None) -> str:
-    """Return the text of a record; the simulation's texts need no escaping."""
-    if raw is None:
-        return ""
-    parts = raw.split(b'"', 6)
-    return parts[_TEXT].decode() if len(parts) > _TEXT else ""
-
-
-def word_of(raw: bytes | None) -> str:
-    """Return the word of the operation whose value a record is, "" for none."""
-    return text_of(raw).rpartition(" ")[2]
-
-
-class Ledger:
+class Ledger(HostSight):
     """Keeps the account of one world."""
 
     def __init__(self, world: World) -> None:
-        self.world = world
+        super().__init__(world)
         self.changes: list[list[Change]] = [[] for _ in range(world.places)]
-        self.by_word: dict[str, Op] = {}
-        self.kept: dict[bytes, int] = {}
         self.dropped: dict[bytes, list[Op | None]] = {}
         self.perished: dict[Any, list[Entry]] = {}
         self.hash = 0
@@ -193,7 +178,7 @@ class Ledger:
         if None in held:
             return
         process = op.process
-        own = [o for o in self.world.ops if o.deletes and o.process is process and o.place == op.place]
+        own = [o for o in self.of_host(process) if o.deletes and o.place == op.place]
         # A deletion of its own waits; or was committed, waits to be made certain, and nothing else was seen since.
         last_seen = max((process.seen.get(raw, -1) for raw in held), default=-1)
         is_pending = process.has_pending(op.place)
@@ -203,6 +188,8 @@ class Ledger:
 
     def ended(self, process: Process) -> None:
         """Note that a process is gone, and what was pending in its memory with it."""
+        if self.world.settings.shares:
+            return  # it outlives its processes
         journal = process.fallback.journal
         entries = journal.entries()
         # Whoever takes its place takes over its operations, too.
@@ -230,8 +217,13 @@ class Ledger:
         op: Op = command.op
         if command.call.operation != "reconcile" and op is not None:
             return next((item for item in op.items if item.place == place), op) if op.items else op
-        # A replayed deletion: the process's latest one.
-        deletions = [o for o in self.world.ops if o.deletes and o.process is command.process and o.place == place]
+        # A replayed deletion: the process's latest one, or the host's.
+        shares = self.world.settings.shares
+        deletions = [
+            o
+            for o in self.world.ops
+            if o.deletes and o.place == place and (o.process is command.process or (shares and o.process is not None))
+        ]
         return max((o for o in deletions if o.invoked >= 0), key=lambda o: o.invoked, default=None)
 
     def _check_sight(self, change: Change) -> None:
@@ -240,31 +232,44 @@ class Ledger:
         if by is None or before is None:
             return
         author = self.by_word.get(word_of(before))
-        if author is not None and author.process is by.process and by.process is not None:
+        if author is not None and by.process is not None and author.process is by.process:
             return
-        seen, told = change.process.seen.get(before, 1 << 60), change.process.told.get(by.place, 1 << 60)
+        is_kept = change.how == "replay" and self.is_kept_for_host(author, before)
+        if is_kept or self.is_known_to_host(by, author, before):
+            return
         if change.how == "write" and not change.again and by.sight in {None, "clear"}:
-            # A plain write on a healthy store replaces, as the reference does: while its caller waits for it.
-            if by.kind in CONDITIONAL and seen > change.at:
-                self.report("P2", f"{by.word}, made on a version that had been read, displaced {word_of(before)}")
-            elif by.completed >= 0 and not change.guarded and seen > by.made:
-                self.report("P1", f"{by.word} displaced {word_of(before)} after its caller had been told of its end")
-            return
+            self._check_plain(change, by, before)
+        elif not self._was_in_sight(change, by, before):
+            self.report("P2", f"{by.word} ({by.outcome or 'under way'}) displaced {word_of(before)} unseen")
+
+    def _check_plain(self, change: Change, by: Op, before: bytes) -> None:
+        """A plain write on a healthy store replaces, as the reference does: while its caller waits for it."""
+        seen = change.process.seen.get(before, 1 << 60)
+        if by.kind in CONDITIONAL and seen > change.at:
+            self.report("P2", f"{by.word}, made on a version that had been read, displaced {word_of(before)}")
+        elif by.completed >= 0 and not change.guarded and seen > by.made:
+            self.report("P1", f"{by.word} displaced {word_of(before)} after its caller had been told of its end")
+
+    def _was_in_sight(self, change: Change, by: Op, before: bytes) -> bool:
+        """Whether a process had been shown what it displaced, or may displace the older one of two and keep it."""
+        # Another process of the host may have brought it home: what counts is what its own had been shown.
+        maker = by.process or change.process
+        seen, told = maker.seen.get(before, 1 << 60), maker.told.get(by.place, 1 << 60)
         makers = self._folded(by) if change.how == "replay" else [by]
         if any(seen < op.made for op in makers):
-            return
+            return True
         base_was_known = self._had_written(change) or any(
             op.sight in {"clear", "stale"} or (op.sight is None and told < change.at) for op in makers
         )
         if base_was_known and before in self.kept and change.how == "replay":
-            return
-        if self.world.merges and set(text_of(before).split()) <= set(text_of(change.after).split()):
-            return
-        self.report("P2", f"{by.word} ({by.outcome or 'under way'}) displaced {word_of(before)} unseen")
+            return True
+        is_built_on = set(text_of(before).split()) <= set(text_of(change.after).split())
+        return is_built_on and (self.world.merges or self.world.settings.shares)
 
     def _had_written(self, change: Change) -> bool:
         """Whether the store was known to hold a write of the process before: what was pending has that as a base."""
-        return any(c.process is change.process and c.at < change.at for c in self.changes[change.place])
+        maker = change.by.process if change.by is not None else change.process
+        return any(c.process is maker and c.at < change.at for c in self.changes[change.place])
 
     def _folded(self, by: Op) -> list[Op]:
         """Return the operations that may have been folded into what is replayed: it has the base of the first."""
@@ -297,7 +302,9 @@ class Ledger:
         if world.is_alone:
             self._check_alone(held[0])
         copies = [raw for key, raw in world.server.items() if world.is_copy(key)]
-        words = {word for raw in (*held, *copies) for word in text_of(raw).split()}
+        # Where every process is closed, what waits in a journal that they shared waits for the next one.
+        left: list[Entry | KeptValue] = [*world.host_journal.entries(), *world.host_journal.kept()]
+        words = {word for raw in (*held, *copies, *(each.raw for each in left)) for word in text_of(raw).split()}
         for op in world.ops:
             if not op.acknowledged or not op.is_write:
                 continue
@@ -364,7 +371,7 @@ class Ledger:
         """Whether `other` may have taken the place of `op` in their process's journal."""
         return (
             other is not op
-            and other.process is op.process
+            and (other.process is op.process or self.was_shown(other, op))
             and other.place == op.place
             and other.is_write
             and other.invoked >= 0
@@ -376,19 +383,23 @@ class Ledger:
     def _died_with(self, op: Op) -> bool:
         """Whether it was folded into what perished with its process."""
         key = self.world.keys[op.place]
-        return op.process is not None and any(e.key == key for e in self.perished.get(op.process.number, ()))
+        left = (*self.perished.get(op.process.number, ()), *self.world.host_journal.entries()) if op.process else ()
+        return any(entry.key == key for entry in left)
 
     def _why_not(self, change: Change, op: Op) -> str:
         """Say why a change was not allowed to displace an acknowledged write, "" if it was."""
         by = change.by
         if change.process is None or by is None or op.word in text_of(change.after).split():
             return ""  # the server's own doing, another program's, or a text that was built on it
+        before = change.before or b""
+        if self.is_known_to_host(by, op, before) or self.is_kept_for_host(op, before):
+            return ""
         if by.process is op.process:
             is_exact = change.after is not None or change.how == "write"
             return "which had been over before" if by.before(op) and is_exact else ""
         if by.before(op) and by.acknowledged and change.how == "write":
             return "an attempt that its caller had long been told about"
-        saw = change.process.seen.get(change.before, 1 << 60) < by.made
+        saw = (by.process or change.process).seen.get(change.before, 1 << 60) < by.made
         # A plain write on a healthy store replaces, as the reference does.
         is_plain = (
             change.how == "write" and not change.again and by.kind not in CONDITIONAL and by.sight in {None, "clear"}

@@ -11,6 +11,7 @@ import tenacity
 
 from remanence.clock import Clock
 from remanence.flow import PROCEED, Call, Flow, Invoke
+from remanence.lab.simulation.shared_journal import SharedJournal
 from remanence.managers.redis_attempt import attempt_flow
 from remanence.managers.redis_backend import RedisBackend
 from remanence.policies.base import Context
@@ -18,6 +19,7 @@ from remanence.policies.breaker_machine import BreakerSettings, State
 from remanence.policies.circuit_breaker import CircuitBreaker
 from remanence.policies.deadline import Deadline
 from remanence.policies.fallback import Fallback
+from remanence.policies.fallback_calls import FallbackCalls
 from remanence.policies.retry import Retry
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ class ProcessSettings:
         breaker_failures: Failures in a row that open the breaker.
         ttl: Seconds that memories live, None for ever.
         fallback: Settings of the `Fallback`.
+        shares: Whether the processes share a journal that outlives them, as one on disk.
     """
 
     timeout: float = 1.0
@@ -51,6 +54,7 @@ class ProcessSettings:
     breaker_failures: int = 3
     ttl: float | None = None
     fallback: Fallback = field(default_factory=Fallback)
+    shares: bool = False
 
     def retry(self) -> Retry:
         """Return the retry policy, whose waits do not vary."""
@@ -124,6 +128,9 @@ class Process:
         context = Context(clock=self.clock, ttl=settings.ttl, max_memory_bytes=MAX_BYTES)
         self.breaker = CircuitBreaker(failures=settings.breaker_failures, jitter=0.0, rng=_NO_JITTER)
         self.fallback = settings.fallback.attach(context)
+        if settings.shares:
+            shared = SharedJournal(world.host_journal, name)
+            self.fallback = FallbackCalls(settings.fallback.settings, context, shared)
         self.retry = settings.retry()
         self.backend = RedisBackend(prefix="memory", max_memory_bytes=MAX_BYTES, clock=self.clock)
         self._flows: tuple[Callable[[Call], Flow], ...] = (

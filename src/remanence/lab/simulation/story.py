@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from remanence.lab.simulation.ledger import text_of
+from remanence.lab.simulation.texts import text_of
 from remanence.managers.redis_backend import Pipeline
 
 __all__ = ["Story", "shown_command", "shown_reply"]

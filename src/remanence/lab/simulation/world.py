@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+from remanence.journal.memory import MemoryJournal
 from remanence.lab.simulation.caller import DONE, READY, Caller, Idle, background, program
-from remanence.lab.simulation.ledger import Ledger, Violation, text_of
+from remanence.lab.simulation.ledger import Ledger, Violation
 from remanence.lab.simulation.network import Network, hashable
 from remanence.lab.simulation.process import Command, Pause, Process
 from remanence.lab.simulation.program import Op, parse
@@ -14,6 +15,7 @@ from remanence.lab.simulation.redis_model import RedisModel
 from remanence.lab.simulation.scenario import Scenario
 from remanence.lab.simulation.schedule import Schedule
 from remanence.lab.simulation.story import Story
+from remanence.lab.simulation.texts import text_of
 from remanence.lab.simulation.trouble import Trouble
 from remanence.managers.redis_backend import CONFLICT_PREFIX
 from remanence.managers.redis_protocol import GUARDED_WRITE, arguments
@@ -61,6 +63,8 @@ class World:
         self.callers: list[Caller] = []
         self.graveyard: list[Caller] = []
         self.initial: list[bytes | None] = [None] * self.places
+        fallback = self.settings.fallback.settings
+        self.host_journal = MemoryJournal(max_entries=fallback.max_entries, max_bytes=fallback.max_bytes)
         self.ledger = Ledger(self)
         self.network = Network(self)
         self.trouble = Trouble(self)
@@ -117,7 +121,9 @@ class World:
     def add_process(self, name: str, number: int) -> Process:
         """Add a process, with its background."""
         skews = self.scenario.skews
-        process = Process(self, name, self.settings, skew=skews[number % len(skews)])
+        # Those that share a journal are on one host.
+        skew = skews[0] if self.settings.shares else skews[number % len(skews)]
+        process = Process(self, name, self.settings, skew=skew)
         process.number = number
         self.processes.append(process)
         keeper = Caller(background(process), process, self._next_number(), background=True)
@@ -270,6 +276,10 @@ class World:
                 self.tell("server", f"copy of {text_of(after or before)!r} is {'kept' if after else 'removed'}")
             self.ledger.copied(after if after is not None else before, kept=after is not None)
 
+    def _shared(self) -> Any:
+        """What waits in the journal that processes share: it follows from no single one's history."""
+        return self.settings.shares and (tuple(self.host_journal.entries()), tuple(self.host_journal.kept()))
+
     def _fingerprint(self) -> int:
         """Return a number that is equal only where everything that happens later, and is checked, is equal."""
         trouble, spell = self.trouble, self.network.spell
@@ -284,6 +294,7 @@ class World:
                 self.server.fingerprint(),
                 trouble.replica,
                 self.ledger.hash,
+                self._shared(),
                 tuple([process.history for process in self.processes]),
                 tuple([_pending(caller, spell, self.network.server_number) for caller in self.callers]),
                 tuple(
