@@ -255,19 +255,19 @@ class TestServerTime:
         known = ServerTime()
         assert not known.known
         known.observe(10_000_000, 1.0, 3.0, 0)  # offset within [7, 9] seconds
-        assert known.at(0.0) == 7_000_000
+        assert known.at(0.0) == 6_999_999
         known.observe(10_000_000, 1.5, 2.0, 0)  # within [8, 8.5]
-        assert known.at(0.0) == 8_000_000
+        assert known.at(0.0) == 7_999_999
         known.observe(10_000_000, 0.0, 2.0, 0)  # tells nothing new
-        assert (known.at(0.0), known.at(1.0)) == (8_000_000, 9_000_000)
+        assert (known.at(0.0), known.at(1.0)) == (7_999_999, 8_999_999)
 
     def test_it_widens_with_time(self) -> None:
         """Each clock may be slewed by 500 ppm: after a thousand seconds they may be a second apart."""
         known = ServerTime()
         known.observe(2_000_000_000, 1_000.0, 1_000.0, 0)
-        assert known.at(2_000.0) == 3_000_000_000 - 1_000_000
+        assert known.at(2_000.0) == 3_000_000_000 - 1_000_001
         known.observe(3_000_000_000, 1_999.5, 2_003.0, 0)  # within [-1.003, +1.003] of what was known: no contradiction
-        assert known.at(2_003.0) == 3_003_000_000 - 1_003_000
+        assert known.at(2_003.0) == 3_003_000_000 - 1_003_001
 
     def test_what_was_asked_before_it_was_forgotten_teaches_nothing(self) -> None:
         """Another thread's reply may still come from the server that is gone."""
@@ -277,7 +277,7 @@ class TestServerTime:
         known.observe(10_000_000, 1.0, 1.0, spell)
         assert not known.known
         known.observe(20_000_000, 1.0, 1.0, known.spell)
-        assert known.at(1.0) == 20_000_000
+        assert known.at(1.0) == 19_999_999
 
     @pytest.mark.parametrize("server", [1_000_000, 100_000_000])
     def test_a_reply_that_contradicts_replaces_it(self, server: int) -> None:
@@ -285,7 +285,7 @@ class TestServerTime:
         known = ServerTime()
         known.observe(10_000_000, 1.0, 1.0, 0)
         known.observe(server, 1.0, 1.0, 0)
-        assert known.at(1.0) == server
+        assert known.at(1.0) == server - 1  # before that microsecond, not at it
 
     def test_it_can_be_forgotten(self) -> None:
         """After a lost connection another server may answer."""

@@ -136,4 +136,5 @@ class ServerTime:
         held = self._interval
         if held is None:
             return int(monotonic * 1e6)
-        return int(held[0] + monotonic * 1e6 - _DRIFT * max(0.0, monotonic - held[2]))
+        # Before that microsecond, not at it: from then on somebody else may have been told that it is over.
+        return int(held[0] + monotonic * 1e6 - _DRIFT * max(0.0, monotonic - held[2])) - 1

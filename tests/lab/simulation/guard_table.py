@@ -76,6 +76,15 @@ GUARDS: Final = (
         "an attempt that its caller has given up is applied",
     ),
     Guard(
+        "not-after lies before the deadline",
+        "it may be the deadline itself",
+        "managers/redis_protocol.py",
+        "_DRIFT * max(0.0, monotonic - held[2])) - 1\n",
+        "_DRIFT * max(0.0, monotonic - held[2]))\n",
+        "tests/managers/test_guarded_writes.py::TestServerTime::test_a_reply_that_contradicts_replaces_it",
+        "an attempt is applied at the microsecond at which its caller gives it up",
+    ),
+    Guard(
         "allowance for clocks that drift",
         "there is none",
         "managers/redis_protocol.py",

@@ -134,7 +134,7 @@ def program(world: World, caller: Caller, ops: Sequence[Op]) -> Body:
             yield from _KINDS[op.kind](world, op, heard)
         except (RedisError, RemanenceError) as error:
             op.outcome = type(error).__name__
-            if op.kind in READS or op.kind == "turn":
+            if op.kind in READS or (op.kind in _READ_FIRST and op.made == op.invoked):
                 op.process.sight[op.place] = "none"
         op.completed = world.tick()
         if world.story.kept:
@@ -304,6 +304,9 @@ def _value(op: Op, text: str | None = None) -> dict[str, str]:
     conversation = {"conversation_id": f"c{op.place}"}
     return conversation if text is None else conversation | {"working_memory": text}
 
+
+_READ_FIRST: Final = frozenset({"turn", "swap", "mutate"})
+"""What these write is made once they have read."""
 
 _KINDS: Final[dict[str, Callable[[Any, Op, dict[int, str]], Flow]]] = {
     "retrieve": _retrieve,
