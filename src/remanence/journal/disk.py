@@ -10,30 +10,15 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from remanence.errors import ManagerClosedError
-from remanence.journal.entry import BLIND, Entry, KeptValue, fold
+from remanence.journal.entry import Entry, KeptValue, fold
 from remanence.journal.file import JournalFile
+from remanence.journal.rows import ADD, CHANGE, REMOVE, REVISION, SELECT, entry_of, sent_of, values_of
 from remanence.journal.transitions import JournalCounts, Limits, Settlement, overtake, settle, with_sent
-from remanence.record import ABSENT
 
 __all__ = ["DiskJournal"]
 
-_FIELDS: Final = (
-    "key, operation, raw, version, expires_at, base, base_until, run_id, evictions, sent, sequence, journaled_at, "
-    "not_before, conditional, stuck, committed, writer"
-)
-_SELECT: Final = f"SELECT {_FIELDS}, revision, in_flight FROM entries WHERE store=?"  # noqa: S608 - our own words
-_ADD: Final = f"INSERT INTO entries (store, {_FIELDS}) VALUES ({', '.join('?' * 18)})"  # noqa: S608
-_CHANGE: Final = (
-    "UPDATE entries SET operation=?, raw=?, version=?, expires_at=?, base=?, base_until=?, run_id=?, evictions=?, "
-    "sent=?, sequence=?, journaled_at=?, not_before=?, conditional=?, stuck=?, committed=?, writer=?, "
-    "revision=revision+1 WHERE store=? AND key=?"
-)
-_REMOVE: Final = "DELETE FROM entries WHERE store=? AND key=?"
-_REVISION: Final = 17
 _MOST_WAIT: Final = 60.0
 """Seconds: far more than an attempt may take. A monotonic time beyond that is of before a restart of the machine."""
-_NOTHING: Final = "-"
-"""What stands for ABSENT, whose digest is empty, among the digests that were sent."""
 
 
 class DiskJournal:
@@ -98,8 +83,8 @@ class DiskJournal:
         """Return the pending write of a key."""
         if not self._current()[0]:
             return None
-        rows = self._file.read(f"{_SELECT} AND key=?", self._store, key)
-        return _entry(rows[0]) if rows else None
+        rows = self._file.read(f"{SELECT} AND key=?", self._store, key)
+        return entry_of(rows[0]) if rows else None
 
     def record(
         self, key: str, build: Callable[[Entry | None], Entry | None], was_seen: Callable[[Entry], bool] | None = None
@@ -180,10 +165,10 @@ class DiskJournal:
     def due(self, now: float, limit: int) -> list[Entry]:
         """Return the oldest entries that may be replayed by now (monotonic)."""
         rows = self._file.read(
-            f"{_SELECT} AND stuck='' AND (not_before<=? OR not_before>?) ORDER BY position LIMIT ?",
+            f"{SELECT} AND stuck='' AND (not_before<=? OR not_before>?) ORDER BY position LIMIT ?",
             *(self._store, now, now + _MOST_WAIT, limit),
         )
-        found = [(_entry(row), row[_REVISION]) for row in rows]
+        found = [(entry_of(row), row[REVISION]) for row in rows]
         self._chunk = {entry.key: (entry, revision) for entry, revision in found}
         return [entry for entry, _ in found]
 
@@ -282,8 +267,8 @@ class DiskJournal:
 
     def entries(self) -> list[Entry]:
         """Return everything that is pending, oldest first."""
-        rows = self._file.read(f"{_SELECT} ORDER BY position", self._store)
-        return [_entry(row) for row in rows]
+        rows = self._file.read(f"{SELECT} ORDER BY position", self._store)
+        return [entry_of(row) for row in rows]
 
     def counts(self) -> JournalCounts:
         """Return what is held."""
@@ -329,16 +314,16 @@ class DiskJournal:
         return bool(row[0] == epoch)
 
     def _pending(self, cursor: Any, key: str) -> Entry | None:
-        row = cursor.execute(f"{_SELECT} AND key=?", (self._store, key)).fetchone()
-        return None if row is None else _entry(row)
+        row = cursor.execute(f"{SELECT} AND key=?", (self._store, key)).fetchone()
+        return None if row is None else entry_of(row)
 
     def _put(self, cursor: Any, pending: Entry | None, later: Entry | None) -> None:
         if later is None:
-            cursor.execute(_REMOVE, (self._store, pending.key if pending is not None else ""))
+            cursor.execute(REMOVE, (self._store, pending.key if pending is not None else ""))
         elif pending is None:
-            cursor.execute(_ADD, (self._store, later.key, *_values(later)))
+            cursor.execute(ADD, (self._store, later.key, *values_of(later)))
         else:
-            cursor.execute(_CHANGE, (*_values(later), self._store, later.key))
+            cursor.execute(CHANGE, (*values_of(later), self._store, later.key))
 
     def _keep(self, cursor: Any, value: KeptValue) -> None:
         cursor.execute("INSERT INTO kept (store, key, raw) VALUES (?, ?, ?)", (self._store, value.key, value.raw))
@@ -346,61 +331,10 @@ class DiskJournal:
     def _mark(self, cursor: Any, entry: Entry, revision: int, epoch: int) -> bool:
         cursor.execute(
             "UPDATE entries SET sent=?, in_flight=?, revision=revision+1 WHERE store=? AND key=? AND revision=?",
-            (_sent(entry.sent), epoch, self._store, entry.key, revision),
+            (sent_of(entry.sent), epoch, self._store, entry.key, revision),
         )
         return bool(cursor.rowcount)
 
     def _check_room(self, cursor: Any, more: int, *, is_new: bool) -> None:
         entries, size = cursor.execute("SELECT entries, size FROM stores WHERE store=?", (self._store,)).fetchone()
         self._limits.check(entries, size, more, is_new=is_new)
-
-
-def _entry(row: Sequence[Any]) -> Entry:
-    key, operation, raw, version, expires_at, base, base_until, run_id, evictions, sent, sequence, *rest = row[
-        :_REVISION
-    ]
-    journaled_at, not_before, conditional, stuck, committed, writer = rest
-    return Entry(
-        key=key,
-        operation=operation,
-        raw=raw,
-        version=version,
-        expires_at=expires_at,
-        base=BLIND if base is None else base,
-        base_until=base_until,
-        server=None if run_id is None else (run_id, evictions),
-        sent=tuple([ABSENT if each == _NOTHING else each for each in sent.split()]),
-        sequence=sequence,
-        journaled_at=journaled_at,
-        not_before=not_before,
-        conditional=bool(conditional),
-        stuck=stuck,
-        committed=bool(committed),
-        writer=writer,
-    )
-
-
-def _values(entry: Entry) -> tuple[Any, ...]:
-    run_id, evictions = entry.server or (None, None)
-    return (
-        entry.operation,
-        entry.raw,
-        entry.version,
-        entry.expires_at,
-        entry.base,
-        entry.base_until,
-        run_id,
-        evictions,
-        _sent(entry.sent),
-        entry.sequence,
-        entry.journaled_at,
-        entry.not_before,
-        entry.conditional,
-        entry.stuck,
-        entry.committed,
-        entry.writer,
-    )
-
-
-def _sent(sent: tuple[str, ...]) -> str:
-    return " ".join([each or _NOTHING for each in sent])

@@ -1,0 +1,81 @@
+"""An entry as a row of the journal's file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from remanence.journal.entry import BLIND, Entry
+from remanence.record import ABSENT
+
+__all__ = ["ADD", "CHANGE", "REMOVE", "REVISION", "SELECT", "entry_of", "sent_of", "values_of"]
+
+_FIELDS: Final = (
+    "key, operation, raw, version, expires_at, base, base_until, run_id, evictions, sent, sequence, journaled_at, "
+    "not_before, conditional, stuck, committed, writer"
+)
+SELECT: Final = f"SELECT {_FIELDS}, revision, in_flight FROM entries WHERE store=?"  # noqa: S608 - our own words
+ADD: Final = f"INSERT INTO entries (store, {_FIELDS}) VALUES ({', '.join('?' * 18)})"  # noqa: S608
+CHANGE: Final = (
+    "UPDATE entries SET operation=?, raw=?, version=?, expires_at=?, base=?, base_until=?, run_id=?, evictions=?, "
+    "sent=?, sequence=?, journaled_at=?, not_before=?, conditional=?, stuck=?, committed=?, writer=?, "
+    "revision=revision+1 WHERE store=? AND key=?"
+)
+REMOVE: Final = "DELETE FROM entries WHERE store=? AND key=?"
+REVISION: Final = 17
+_NOTHING: Final = "-"
+"""What stands for ABSENT, whose digest is empty, among the digests that were sent."""
+
+
+def entry_of(row: Sequence[Any]) -> Entry:
+    """Return the entry of a row that `SELECT` gave."""
+    key, operation, raw, version, expires_at, base, base_until, run_id, evictions, sent, sequence, *rest = row[
+        :REVISION
+    ]
+    journaled_at, not_before, conditional, stuck, committed, writer = rest
+    return Entry(
+        key=key,
+        operation=operation,
+        raw=raw,
+        version=version,
+        expires_at=expires_at,
+        base=BLIND if base is None else base,
+        base_until=base_until,
+        server=None if run_id is None else (run_id, evictions),
+        sent=tuple([ABSENT if each == _NOTHING else each for each in sent.split()]),
+        sequence=sequence,
+        journaled_at=journaled_at,
+        not_before=not_before,
+        conditional=bool(conditional),
+        stuck=stuck,
+        committed=bool(committed),
+        writer=writer,
+    )
+
+
+def values_of(entry: Entry) -> tuple[Any, ...]:
+    """Return what `ADD` and `CHANGE` write, the store and the key aside."""
+    run_id, evictions = entry.server or (None, None)
+    return (
+        entry.operation,
+        entry.raw,
+        entry.version,
+        entry.expires_at,
+        entry.base,
+        entry.base_until,
+        run_id,
+        evictions,
+        sent_of(entry.sent),
+        entry.sequence,
+        entry.journaled_at,
+        entry.not_before,
+        entry.conditional,
+        entry.stuck,
+        entry.committed,
+        entry.writer,
+    )
+
+
+def sent_of(sent: tuple[str, ...]) -> str:
+    """Return the digests that were sent as one text."""
+    return " ".join([each or _NOTHING for each in sent])
