@@ -96,8 +96,9 @@ def _insistent_interrupts() -> Iterator[None]:
     """Raise KeyboardInterrupt until it gets through: Python drops one that meets a weak reference's callback."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
-        # What is torn apart in the middle complains: that is nobody's concern now.
-        sys.unraisablehook = _say_nothing
+        # What is torn apart in the middle complains: that is nobody's concern now. Any function will do that is not
+        # written in Python: the next interrupt would hit that, too.
+        sys.unraisablehook = id
         signal.setitimer(signal.ITIMER_REAL, 0.2)
         raise KeyboardInterrupt
 
@@ -109,10 +110,6 @@ def _insistent_interrupts() -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before:
             signal.signal(number, handler)
-
-
-def _say_nothing(_: Any) -> None:
-    pass
 
 
 def _simulate(options: argparse.Namespace) -> int:
