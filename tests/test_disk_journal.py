@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from remanence import InMemoryManager, JournalUnavailableError, RedisWorkingMemoryManager, resilient
+from remanence.flow import Call
 from remanence.lab import RedisServer
 from tests.support import Script, ScriptedManager, wait_until
 
@@ -152,6 +153,49 @@ def test_a_write_that_lost_to_another_processs_later_one_does_not_know_it(path: 
         one.replay()
         assert one.retrieve(value)[0].working_memory == "theirs"
         assert sorted(str(conflict.text) for conflict in one.conflicts()) == ["first", "second"]
+
+
+def test_a_deletion_that_another_process_has_brought_home_stays(path: Path) -> None:
+    """An earlier call, whose attempt may come late, does not write once more what was stored before the deletion."""
+    value = {"conversation_id": "c", "working_memory": "first"}
+    script = Script()
+    inner, beside = ScriptedManager(script), ScriptedManager(Script())
+    beside.backend = inner.backend
+    with resilient(inner, journal=path) as one, resilient(beside, journal=path) as other:
+        one._background.wake = other._background.wake = lambda: None  # type: ignore[method-assign,union-attr]
+
+        def overtaken(call: Call) -> None:
+            script.then = None
+            assert one.store(value).outcome == "committed"
+            script.then = ConnectionError("away")
+            assert one.delete(value).outcome == "journaled"
+            assert other.replay().replayed == 1
+            call.unsettled_until = one.clock.monotonic() + 0.05
+            raise ConnectionError
+
+        script.then = overtaken
+        one.delete(value)
+        script.then = None
+        assert (one.replay().pending, other.replay().pending) == (0, 0)
+        assert one.retrieve(value) == []
+
+
+def test_a_batch_has_not_seen_what_waits_before_its_caller_is_told(path: Path) -> None:
+    """A write of its process in the meantime spares it."""
+    value = {"conversation_id": "c", "working_memory": "theirs"}
+    inner, beside = ScriptedManager(Script()), ScriptedManager(Script(then=ConnectionError("away")))
+    beside.backend = inner.backend
+    with resilient(inner, journal=path) as one, resilient(beside, journal=path) as other:
+        one._background.wake = other._background.wake = lambda: None  # type: ignore[method-assign,union-attr]
+        other.store(value)
+
+        def meanwhile(_: Call) -> None:
+            one.store({**value, "working_memory": "ours"})
+
+        inner.script.then = meanwhile
+        held = one.retrieve_many([value, {"conversation_id": "another"}])
+        assert [getattr(item, "source", None) for item in held] == ["journal", "redis"]
+        assert [conflict.text for conflict in one.conflicts()] == ["theirs"]
 
 
 def test_a_deletion_is_of_what_waits_on_its_host(path: Path) -> None:

@@ -204,6 +204,20 @@ def test_a_forked_child_shares_the_file_over_a_connection_of_its_own(held: DiskJ
     assert [one.key for one in held.entries()] == ["parent", "child"]
 
 
+def test_a_second_manager_of_a_process_leaves_the_first_ones_locks_alone(held: DiskJournal, path: Path) -> None:
+    """Else the next process that closes the file would take itself for the last, and remove what is written there."""
+    add(held, "first")
+    opened(path, store="there").close()
+    code = "import sys; from tests.journal.test_disk import opened, Path; opened(Path(sys.argv[1])).close()"
+    before = Path(f"{path}-wal").stat().st_ino
+    subprocess.run([sys.executable, "-c", code, str(path)], check=True, timeout=30)
+    assert Path(f"{path}-wal").stat().st_ino == before
+    add(held, "second")
+    again = opened(path)
+    assert [e.key for e in again.entries()] == ["first", "second"]
+    again.close()
+
+
 def test_what_a_killed_process_was_told_is_kept_is_there(path: Path) -> None:
     """Killed at any moment: every write that it has reported is in the file, whole, and at most one more."""
     code = (
@@ -256,8 +270,8 @@ def test_a_text_that_was_brought_home_is_not_left_in_the_file(held: DiskJournal,
             "corrupt, or no journal",
         ),
         (lambda path: sqlite3.connect(path).execute("CREATE TABLE theirs (x)"), "another program"),
-        (lambda path: path.mkdir(), "cannot be opened"),
-        (lambda path: path.symlink_to("/etc/hostname"), "cannot be opened"),
+        (lambda path: path.mkdir(), "is no file"),
+        (lambda path: path.symlink_to("/etc/hostname"), "is no file"),
     ],
     ids=["no database", "foreign", "directory", "link"],
 )
@@ -333,7 +347,7 @@ def test_a_corrupt_journal_is_refused(held: DiskJournal, path: Path) -> None:
 def test_a_full_disk_refuses_the_write_and_keeps_the_others(held: DiskJournal) -> None:
     """The error says what is the matter and shows nothing of the text."""
     kept = add(held, "k")
-    connection = held._file._connection
+    connection = held._file._writer
     pages = connection.execute("PRAGMA page_count").fetchone()[0]
     connection.execute(f"PRAGMA max_page_count = {pages}")  # SQLite answers as on a full disk
     with pytest.raises(JournalUnavailableError, match="full disk") as caught:

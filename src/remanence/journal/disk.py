@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from remanence.errors import ManagerClosedError
@@ -48,8 +47,7 @@ class DiskJournal:
 
     def _begin(self) -> None:
         self.writer = secrets.token_hex(8)
-        self._written = 0
-        self._known: tuple[int, int, tuple[int, int, int]] = (-1, -1, (0, 0, 0))
+        self._known: tuple[int, tuple[int, int, int]] = (-1, (0, 0, 0))
         self._chunk: dict[str, tuple[Entry, int]] = {}
         self._held = 0
         with self._file.transaction() as cursor:
@@ -90,7 +88,7 @@ class DiskJournal:
         self, key: str, build: Callable[[Entry | None], Entry | None], was_seen: Callable[[Entry], bool] | None = None
     ) -> Entry | None:
         """Add the entry that `build` makes of the pending one; return what is pending now."""
-        with self._writing() as cursor:
+        with self._file.transaction() as cursor:
             if self._sealed:
                 raise ManagerClosedError
             pending = self._pending(cursor, key)
@@ -109,7 +107,7 @@ class DiskJournal:
 
     def keep(self, value: KeptValue) -> None:
         """Add an acknowledged value that waits to be kept as a conflict copy."""
-        with self._writing() as cursor:
+        with self._file.transaction() as cursor:
             if self._sealed:
                 raise ManagerClosedError
             self._check_room(cursor, value.size, is_new=False)
@@ -121,7 +119,7 @@ class DiskJournal:
 
     def supersede(self, key: str, again: Callable[[], Entry], now: float) -> None:
         """Reconcile the pending entry with a value that a call of this process has just committed past it."""
-        with self._writing() as cursor:
+        with self._file.transaction() as cursor:
             pending = self._pending(cursor, key)
             if pending is None or pending.writer != self.writer:
                 return  # another process's meets the committed value by itself
@@ -137,7 +135,7 @@ class DiskJournal:
         """Return the epoch of a lease to drain for `seconds`, None while another drainer holds it."""
         if self._closed:
             return None
-        with self._writing() as cursor:
+        with self._file.transaction() as cursor:
             epoch, until = cursor.execute(
                 "SELECT epoch, lease_until FROM stores WHERE store=?", (self._store,)
             ).fetchone()
@@ -151,7 +149,7 @@ class DiskJournal:
 
     def release(self, epoch: int) -> None:
         """Give the lease back: no attempt of its holder is under way any more."""
-        with self._writing() as cursor:
+        with self._file.transaction() as cursor:
             cursor.execute(
                 "UPDATE entries SET in_flight=0 WHERE in_flight<>0 AND store=? AND in_flight=?", (self._store, epoch)
             )
@@ -182,7 +180,7 @@ class DiskJournal:
     def mark_sent(self, epoch: int, entries: Sequence[Entry]) -> list[Entry]:
         """Note that the entries' values are about to be sent; return those that are still the same."""
         marked: list[Entry] = []
-        with self._writing() as cursor:
+        with self._file.transaction() as cursor:
             if not self._holds(cursor, epoch):
                 return marked
             for entry in entries:
@@ -196,7 +194,7 @@ class DiskJournal:
     def unmark_sent(self, entries: Sequence[Entry], marked: Sequence[Entry]) -> None:
         """Take `mark_sent` back for a chunk that never left."""
         before = {entry.key: entry for entry in entries}
-        with self._writing() as cursor:
+        with self._file.transaction() as cursor:
             for entry in marked:
                 known, revision = self._chunk.get(entry.key, (None, -1))
                 if known is entry and self._mark(cursor, before[entry.key], revision, 0):
@@ -207,7 +205,7 @@ class DiskJournal:
         if not settlements:
             return 0
         counted = 0
-        with self._writing() as cursor:
+        with self._file.transaction() as cursor:
             if not self._holds(cursor, epoch):
                 return 0
             for settlement in settlements:
@@ -221,7 +219,7 @@ class DiskJournal:
 
     def postpone(self, entries: Sequence[Entry], not_before: float) -> None:
         """Leave entries for later (monotonic), whoever asks for it: waiting is always safe."""
-        with self._writing() as cursor:
+        with self._file.transaction() as cursor:
             cursor.executemany(
                 "UPDATE entries SET not_before=?, revision=revision+1 WHERE store=? AND key=? AND not_before<?",
                 [(not_before, self._store, entry.key, not_before) for entry in entries],
@@ -229,7 +227,7 @@ class DiskJournal:
 
     def set_aside(self, epoch: int, entry: Entry, error: str) -> bool:
         """Mark an entry as stuck, unless it has changed."""
-        with self._writing() as cursor:
+        with self._file.transaction() as cursor:
             if not self._holds(cursor, epoch):
                 return False
             cursor.execute(
@@ -245,7 +243,7 @@ class DiskJournal:
 
     def forget_kept(self, value: KeptValue) -> None:
         """Remove a value that the store has as a copy now."""
-        with self._writing() as cursor:
+        with self._file.transaction() as cursor:
             cursor.execute(
                 "DELETE FROM kept WHERE position=(SELECT min(position) FROM kept WHERE store=? AND key=? AND raw IS ?)",
                 (self._store, value.key, value.raw),
@@ -254,13 +252,13 @@ class DiskJournal:
     def forget_kept_of(self, key: str) -> None:
         """Remove what waits to be kept for a memory that was deleted on purpose."""
         if self._current()[2]:
-            with self._writing() as cursor:
+            with self._file.transaction() as cursor:
                 cursor.execute("DELETE FROM kept WHERE store=? AND key=?", (self._store, key))
 
     def retry_stuck(self) -> None:
         """Give every entry that was set aside another chance."""
         if self._current()[1]:
-            with self._writing() as cursor:
+            with self._file.transaction() as cursor:
                 cursor.execute(
                     "UPDATE entries SET stuck='', revision=revision+1 WHERE store=? AND stuck<>''", (self._store,)
                 )
@@ -288,24 +286,16 @@ class DiskJournal:
 
     # What they are made of --------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def _writing(self) -> Iterator[Any]:
-        try:
-            with self._file.transaction() as cursor:
-                yield cursor
-        finally:
-            self._written += 1  # the file tells of others' changes only
-
     def _current(self) -> tuple[int, int, int]:
         """Return entries, stuck ones and kept values; asked for again only where somebody has written."""
         if self._closed:
             return 0, 0, 0
-        written, changes = self._written, self._file.changes()
+        changes = self._file.changes()
         known = self._known
-        if known[:2] == (changes, written):
-            return known[2]
+        if known[0] == changes:
+            return known[1]
         rows = self._file.read("SELECT entries, stuck, kept FROM stores WHERE store=?", self._store)
-        self._known = (changes, written, rows[0])  # at once: other threads do the same
+        self._known = (changes, rows[0])  # at once: other threads do the same
         found: tuple[int, int, int] = rows[0]
         return found
 

@@ -7,7 +7,7 @@ import sqlite3
 import stat
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -85,7 +85,9 @@ END;
 
 
 class JournalFile:
-    """One process's connection to a journal's file; its methods may be called by any thread.
+    """One process's way to a journal's file; its methods may be called by any thread.
+
+    Reading waits for nobody: not for other processes, nor for a write of this one, which may have to wait for the disk.
 
     Args:
         path: Of the file; it is made if there is none, its directory is not.
@@ -96,21 +98,22 @@ class JournalFile:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(os.path.abspath(path))  # noqa: PTH100 - a link must be seen as one, not followed
-        _check(self.path)
         self.open()
 
     def open(self) -> None:
-        """Connect, in a child process too: what it has of its parent's connection must not be touched."""
-        self._lock = threading.Lock()
-        self._inherited = getattr(self, "_connection", None)
-        with _in_our_words(self.path):
-            self._connection = _connect(self.path)
-        self._pid = os.getpid()
+        """Connect, in a child process too: what it has of its parent's connections must not be touched."""
+        self._lock, self._reading = threading.Lock(), threading.Lock()
+        self._inherited = getattr(self, "_connections", None)
+        with _opening(), _in_our_words(self.path):
+            _check(self.path)
+            self._connections = (_connect(self.path), _plain(self.path))
+        self._writer, self._reader = self._connections
 
     def close(self) -> None:
-        """Close the connection."""
-        with self._lock:
-            self._connection.close()
+        """Close the connections."""
+        with self._lock, self._reading:
+            self._reader.close()
+            self._writer.close()
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Cursor]:
@@ -120,29 +123,46 @@ class JournalFile:
             JournalUnavailableError: Nothing was changed.
         """
         with self._lock, _in_our_words(self.path):
-            cursor = self._connection.cursor()
+            cursor = self._writer.cursor()
             cursor.execute("BEGIN IMMEDIATE")
             try:
                 yield cursor
                 cursor.execute("COMMIT")
             except BaseException:
-                if self._connection.in_transaction:
+                if self._writer.in_transaction:
                     cursor.execute("ROLLBACK")
                 raise
 
     def read(self, sql: str, *values: Any) -> list[Any]:
-        """Return the rows of a question; it waits for no other process."""
-        with self._lock, _in_our_words(self.path):
-            return self._connection.execute(sql, values).fetchall()
+        """Return the rows of a question."""
+        with self._reading, _in_our_words(self.path):
+            return self._reader.execute(sql, values).fetchall()
 
     def changes(self) -> int:
-        """Return a number that changes when another process has written."""
+        """Return a number that changes when anybody has written."""
         number: int = self.read("PRAGMA data_version")[0][0]
         return number
 
 
+_locks: dict[int, threading.Lock] = {}
+
+
+def _opening() -> threading.Lock:
+    """Return the lock of this process; a child's parent may have held its own as it forked.
+
+    A file that this process has open in SQLite must never be opened and closed by other means: that would end the locks
+    that the process holds on it (POSIX), and other processes would take it for gone. So only a new file is made here,
+    and by one thread at a time. Source: https://www.sqlite.org/howtocorrupt.html, section 2.2.
+    """
+    return _locks.setdefault(os.getpid(), threading.Lock())
+
+
+def _plain(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+
+
 def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    connection = _plain(path)
     try:
         _prepare(connection, path)
     except BaseException:
@@ -208,8 +228,10 @@ def _check(path: Path) -> None:
     if around.st_mode & 0o022 and not around.st_mode & stat.S_ISVTX:
         _refuse(folder, "can be written by others", "chmod go-w it, or name a file elsewhere")
     try:
-        # With these permissions from the start; SQLite gives its other two files the same.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600))
+        if not os.path.lexists(path):
+            # With these permissions from the start; SQLite gives its other two files the same.
+            with suppress(FileExistsError):
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         held = path.lstat()
     except OSError as error:
         _refuse(path, f"cannot be opened ({error.strerror})", "change its permissions, or name another file")

@@ -50,13 +50,14 @@ class Reads:
         """Return the flow around a batch of retrieves."""
         results: list[Any] = [None] * len(call.items)
         places: list[int] = []
+        waiting: dict[int, Entry] = {}
         for place, item in enumerate(call.items):
             pending = self._journal.get(item.key)
             if pending is None:
                 item.sequence = self._knowledge.number()
                 places.append(place)
             else:
-                results[place] = self._from_journal(pending)
+                waiting[place] = pending
         try:
             answers = yield from self._state.run_items(call, places)
         except Exception:
@@ -72,6 +73,9 @@ class Reads:
                 self._knowledge.learn_read(item.key, answer.raw, item.sequence)
                 results[place] = answer
                 answered.append(item.key)
+        # Not before the store was asked: until its caller is told, this process has not seen what waits.
+        for place, entry in waiting.items():
+            results[place] = self._from_journal(self._journal.get(entry.key) or entry)
         if answered and self._state.is_unidentified:
             yield from self._state.identify(answered)
         return results

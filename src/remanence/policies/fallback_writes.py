@@ -233,11 +233,12 @@ class Writes:
         # Before the entry can be replayed and gone: a later call must not run into the attempt that is left behind.
         self._abandoned(call)
         missing = superseded = False
+        before: Copy | None = None
         # Then it is known what the store holds, and that is neither.
         is_answered = reason == _UNSEEN and call.unsettled_until <= self._context.clock.monotonic()
 
         def build(pending: Entry | None) -> Entry | None:
-            nonlocal missing, superseded
+            nonlocal missing, superseded, before
             # Under the journal's lock, so that a commit either is seen here or sees the entry.
             copy = self._knowledge.view(call.key).copy
             superseded = pending is None and copy is not None and _is_superseded(call, copy)
@@ -246,12 +247,18 @@ class Writes:
                 return self._entries.winner(call, copy) if call.unsettled_until and not is_answered else None
             entry = self._entries.make(call, view, pending)
             missing = entry is None
+            if self._journal.is_shared and entry is not None:
+                # Another process may bring it home: then the copy would be older than what the store holds.
+                before = copy
+                self._knowledge.forget(call.key)
             return entry
 
         try:
             was_seen = self._was_seen(call, view) if self._journal.is_shared else None
             pending = self._journal.record(call.key, build, was_seen)
         except JournalError as error:
+            if before is not None:
+                self._knowledge.put_back(call.key, before)
             self._given_up(call)
             self._context.tell(WriteRefused(call.operation, type(error).__name__))
             raise

@@ -243,6 +243,12 @@ class Knowledge:
         with self._lock:
             self._drop(key)
 
+    def put_back(self, key: str, copy: Copy) -> None:
+        """Undo `forget`, unless something was learned since."""
+        with self._lock:
+            if key not in self._copies:
+                self._put(key, copy)
+
     def learn_conflict(self, key: str, current: bytes | None) -> None:
         """Drop the copy unless a refused write has told that the store holds just that (b"" for nothing)."""
         with self._lock:

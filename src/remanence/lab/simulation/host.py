@@ -44,10 +44,15 @@ class HostSight:
         deletions = [op for op in self.of_host(author.process) if op.deletes and op.place == author.place]
         if any(op.invoked >= 0 and not op.before(author) for op in deletions):
             return True
-        kept = [(self.by_word.get(word_of(raw)), text_of(raw).split()) for raw in self.kept]
-        return before in self.kept or any(
-            author.word in words or (op is not None and op.process is author.process and op.made > author.made)
-            for op, words in kept
+        # What waits to be kept is safe on the host until the store has it.
+        raws = [*self.kept, *(value.raw for value in self.world.host_journal.kept())]
+        words = {word for raw in raws for word in text_of(raw).split()}
+        ops = [op for op in map(self.by_word.get, words) if op is not None and op.place == author.place]
+        return (
+            before in raws
+            or author.word in words
+            or any(op.process is author.process and op.made > author.made for op in ops)
+            or any(self.is_known_to_host(op, author, before) for op in ops)
         )
 
     def of_host(self, process: Process) -> list[Op]:
