@@ -14,7 +14,7 @@ import pytest
 from remanence import Fallback, Retry
 from remanence.errors import JournalFullError, ManagerClosedError, MemoryUnavailableError
 from remanence.events import ConflictKept
-from remanence.flow import Call
+from remanence.flow import PROCEED, Call, Sleep
 from remanence.journal.entry import BLIND, Entry, KeptValue
 from remanence.journal.replay import Situation, concatenate, decide
 from remanence.policies.knowledge import Knowledge
@@ -275,6 +275,27 @@ def test_a_later_committed_write_outlives_an_attempt_that_was_left_behind(
     it.replay()
     assert it.clock.now >= until
     assert (it.held(), it.pending(), it.conflicts()) == ("V2", 0, [])
+
+
+def test_what_is_written_once_more_waits_for_a_deletion_that_is_under_way(it: Setting) -> None:
+    """Nothing tells what that leaves from what the attempt may leave for whose sake it is written."""
+    it.store("V1")
+    early, later = (Call("delete", KEY, guarded=True) for _ in range(2))
+    flow = it.manager._fallback.flow
+    ahead, behind = flow(early), flow(later)
+    assert next(ahead) is PROCEED
+    it.store("V2")
+    assert next(behind) is PROCEED
+    deleted = it.inner._carry_out(later)
+    early.attempts, early.unsettled_until = 1, it.clock.now + 1.0
+    assert isinstance(ahead.throw(DOWN), Sleep)
+    it.clock.advance(1.0)
+    for step, answer in ((ahead, None), (behind, deleted)):
+        with pytest.raises(StopIteration):
+            step.send(answer)
+            step.send(None)  # to the question which server it was
+        it.replay()
+        assert it.held() is None
 
 
 def test_a_merged_text_whose_answer_was_lost_is_not_merged_again(make: Callable[..., Setting]) -> None:

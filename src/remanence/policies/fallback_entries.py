@@ -99,7 +99,10 @@ class Entries:
         )
 
     def winner(self, call: Call, copy: Copy) -> Entry:
-        """Make the entry that writes `copy` once more, over itself or over an attempt of `call` that may come late."""
+        """Make the entry that writes `copy` once more, over itself or over an attempt of `call` that may come late.
+
+        Not before a deletion is over that entered later: what that leaves looks like what a late deletion leaves.
+        """
         version = self._state.version(copy.raw)
         return Entry(
             key=call.key,
@@ -113,7 +116,7 @@ class Entries:
             sent=tuple(dict.fromkeys((*copy.rivals, *self.sent(call)))),
             sequence=copy.own,
             journaled_at=self._context.clock.time(),
-            not_before=call.unsettled_until,
+            not_before=max(call.unsettled_until, self._state.deletion_until(call.key, copy.own)),
             conditional=copy.plain != copy.own,
             committed=True,
             writer=self._state.journal.writer,

@@ -19,7 +19,10 @@ __all__ = ["FallbackState", "attempt"]
 _IDENTIFY_SECONDS: Final = 0.04
 """What learning the server's identity may add to a call, within the 50 ms that a deadline may be exceeded by."""
 _IDENTIFY_AGAIN: Final = 10.0
-
+_UNBOUNDED: Final = 60.0
+"""What a deletion may take that nobody has set a deadline for."""
+_GRACE: Final = 0.05
+"""What a call may take beyond its deadline."""
 
 _NEVER = float("inf")
 
@@ -49,12 +52,32 @@ class FallbackState:
         self.wake: Callable[[], None] = _nothing
         self.last_error: str | None = None
         self.identify_at = 0.0
+        self._deletions: dict[int, Call] = {}
 
     def forget(self) -> None:
         """Start empty: a child process after fork leaves everything to its parent."""
         self.journal.clear()
         self.knowledge.after_fork()
         self.identify_at = 0.0
+        self._deletions.clear()
+
+    def deleting(self, call: Call, flow: Flow) -> Flow:
+        """Return the flow of a deletion, or of a batch of them, that is known to be under way."""
+        self._deletions[id(call)] = call
+        try:
+            return (yield from flow)
+        finally:
+            self._deletions.pop(id(call), None)
+
+    def deletion_until(self, key: str, sequence: int) -> float:
+        """Return when (monotonic) a deletion that entered after `sequence` will be over, 0.0 if none is under way."""
+        under_way = [
+            call
+            for call in list(self._deletions.values())
+            if any(item.key == key and item.sequence > sequence for item in call.items or (call,))
+        ]
+        unknown = self.context.clock.monotonic() + _UNBOUNDED
+        return max((call.deadline or unknown for call in under_way), default=-_GRACE) + _GRACE
 
     def canonical(self, raw: bytes | None) -> bytes | None:
         """Return the record that reading `raw` back would give."""

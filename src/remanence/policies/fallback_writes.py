@@ -39,6 +39,15 @@ class Writes:
 
     def one(self, call: Call) -> Flow:
         """Return the flow around a store, an update or a delete."""
+        flow = self._one(call)
+        return self._state.deleting(call, flow) if call.operation == "delete" else flow
+
+    def many(self, call: Call) -> Flow:
+        """Return the flow around a batch of stores or of deletes."""
+        flow = self._many(call)
+        return self._state.deleting(call, flow) if call.operation == "delete_many" else flow
+
+    def _one(self, call: Call) -> Flow:
         view, reason = self._enter(call)
         if reason:
             return self._to_journal(call, view, reason)
@@ -65,8 +74,7 @@ class Writes:
             yield from self._state.identify((call.key,))
         return receipt
 
-    def many(self, call: Call) -> Flow:
-        """Return the flow around a batch of stores or of deletes."""
+    def _many(self, call: Call) -> Flow:
         results: list[Any] = [None] * len(call.items)
         views: dict[int, View] = {}
         for place, item in enumerate(call.items):
