@@ -33,6 +33,7 @@ class _Decorated:
     guards_plain_writes = True
     _is_async: bool
     _background: ReplayThread | ReplayTask | None = None
+    _driver: Any = None
 
     def __init__(
         self, inner: Any, native: Any, policies: Sequence[Decorator], listeners: Sequence[Listener], *, owns_inner: bool
@@ -118,6 +119,8 @@ class _Decorated:
         if self._fallback is not None and self._background is not None:
             self._fallback.forget()
             self._background.reset()
+        if isinstance(self._driver, AsyncDriver):
+            self._driver.after_fork()
         _busy.discard(self)
 
     def _check_open(self) -> None:
@@ -326,6 +329,7 @@ class AsyncDecoratedManager(_Decorated, AsyncOperations):
                 self._fallback.journal.seal()
                 self.report_pending()
                 self._fallback.journal.close()
+            self._driver.close()
             _busy.discard(self)
             if self._owns_inner:
                 await self.inner.aclose()

@@ -2,8 +2,9 @@
 
 A *flow* is a generator. It yields a step, the driver does it (or awaits it) and sends the result in, or throws what
 went wrong. Policies yield `PROCEED` (run what is inside with this call), `Invoke(call)` (run what is inside with
-another call) and `Sleep(seconds)`. Managers yield the commands of their store. Between two steps a flow is pure: it
-never blocks, so the same code runs under threads, under asyncio, and under any other driver.
+another call), `Sleep(seconds)` and `Blocking(work)` (do what may wait for a disk). Managers yield the commands of
+their store. Between two steps a flow is pure: it never blocks, so the same code runs under threads, under asyncio, and
+under any other driver.
 
     def flow(self, call):          # a whole policy: log what took long
         started = self.clock.monotonic()
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
@@ -28,6 +30,7 @@ __all__ = [
     "PROCEED",
     "WRITES",
     "AsyncDriver",
+    "Blocking",
     "Call",
     "Driver",
     "Flow",
@@ -59,6 +62,13 @@ class Sleep:
     """Wait `seconds`."""
 
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Blocking:
+    """Do what may wait for a disk, and give what it returns: an event loop is not held up by it."""
+
+    work: Callable[[], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +237,8 @@ class Driver:
                             result = self.drive(self.flows[index](call), call, index + 1)  # type: ignore[arg-type]
                     elif type(step) is Invoke:
                         result = self.run(step.call, index)
+                    elif type(step) is Blocking:
+                        result = step.work()
                     else:
                         self.clock.sleep(step.seconds)
                 except BaseException as error:  # noqa: BLE001 - handed to the flow, which decides
@@ -243,7 +255,8 @@ class AsyncDriver:
     """Runs flows by awaiting; see `Driver`.
 
     The innermost await is bounded by the call's deadline here, below every policy: what the policies see is a failure
-    of the store, and a cancellation that they see is the caller's own.
+    of the store, and a cancellation that they see is the caller's own. What may wait for a disk is done by one thread,
+    and to its end: a cancellation that comes meanwhile is told after that, so that no flow has to guess what was done.
     """
 
     def __init__(
@@ -252,6 +265,17 @@ class AsyncDriver:
         self.flows = tuple(flows)
         self.perform = perform
         self.clock = clock
+        self._writer: ThreadPoolExecutor | None = None
+
+    def close(self) -> None:
+        """Let the thread end, if there is one."""
+        if self._writer is not None:
+            self._writer.shutdown(wait=False)
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        """Forget the thread in a child process, where it does not run."""
+        self._writer = None
 
     async def run(self, call: Call, index: int = 0) -> Any:
         """Send `call` through the policies from `index` inwards and return its result."""
@@ -261,13 +285,19 @@ class AsyncDriver:
 
     async def drive(self, flow: Flow, call: Call | None, index: int) -> Any:
         """Run `flow`, whose inside begins at policy `index`, and return its result."""
+        cancelled: asyncio.CancelledError | None = None
         try:
             step = next(flow)
             while True:
                 failure: BaseException | None = None
                 result: Any = None
                 try:
-                    if step is PROCEED:
+                    if type(step) is Blocking:
+                        result, failure, interruption = await self._block(step)
+                        cancelled = cancelled or interruption
+                    elif cancelled is not None:
+                        failure, cancelled = cancelled, None
+                    elif step is PROCEED:
                         result = await self.run(call, index)  # type: ignore[arg-type]
                     elif type(step) is Invoke:
                         result = await self.run(step.call, index)
@@ -278,9 +308,25 @@ class AsyncDriver:
                 # Outside the except block, whose error would become the context of what the flow raises.
                 step = flow.send(result) if failure is None else flow.throw(failure)
         except StopIteration as stop:
+            if cancelled is not None:
+                raise cancelled from None
             return stop.value
         finally:
-            failure = None  # it knows this frame by its traceback: let go, or only the collector frees the two
+            failure = cancelled = None  # they know this frame by their tracebacks: let go, or only the collector does
+
+    async def _block(self, step: Blocking) -> tuple[Any, BaseException | None, asyncio.CancelledError | None]:
+        """Have the thread do a step; give its result, or how it failed, and the cancellation that came meanwhile."""
+        if self._writer is None:
+            self._writer = ThreadPoolExecutor(1, "remanence-journal")
+        done = asyncio.get_running_loop().run_in_executor(self._writer, step.work)
+        interruption = None
+        while not done.done():
+            try:
+                await asyncio.wait((done,))
+            except asyncio.CancelledError as error:
+                interruption = error
+        failure = done.exception()
+        return None if failure is not None else done.result(), failure, interruption
 
     async def _bounded(self, call: Call) -> Any:
         if call.deadline is None:

@@ -17,12 +17,14 @@ class Journal(Protocol):
     Attributes:
         max_entries, max_bytes: The most it holds.
         is_shared: Whether other processes write into it, and it outlives this one.
+        waits: Whether its changes may wait, for a disk or another process; looking at one key never does.
         writer: What tells the entries of this process from those of others.
     """
 
     max_entries: int
     max_bytes: int
     is_shared: bool
+    waits: bool
     writer: str
 
     def __len__(self) -> int:
@@ -32,6 +34,11 @@ class Journal(Protocol):
     @property
     def is_idle(self) -> bool:
         """Whether there is nothing to bring home."""
+        ...
+
+    @property
+    def has_kept(self) -> bool:
+        """Whether values wait to be kept as copies."""
         ...
 
     def clear(self) -> None:

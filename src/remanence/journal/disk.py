@@ -35,6 +35,7 @@ class DiskJournal:
     """
 
     is_shared = True
+    waits = True
 
     def __init__(self, path: str | os.PathLike[str], *, store: str, max_entries: int, max_bytes: int) -> None:
         self.max_entries = max_entries
@@ -76,6 +77,11 @@ class DiskJournal:
         """Whether there is nothing to bring home."""
         entries, stuck, kept = self._current()
         return not kept and entries == stuck
+
+    @property
+    def has_kept(self) -> bool:
+        """Whether values wait to be kept as copies."""
+        return bool(self._current()[2])
 
     def get(self, key: str) -> Entry | None:
         """Return the pending write of a key."""
@@ -251,9 +257,8 @@ class DiskJournal:
 
     def forget_kept_of(self, key: str) -> None:
         """Remove what waits to be kept for a memory that was deleted on purpose."""
-        if self._current()[2]:
-            with self._file.transaction() as cursor:
-                cursor.execute("DELETE FROM kept WHERE store=? AND key=?", (self._store, key))
+        with self._file.transaction() as cursor:
+            cursor.execute("DELETE FROM kept WHERE store=? AND key=?", (self._store, key))
 
     def retry_stuck(self) -> None:
         """Give every entry that was set aside another chance."""

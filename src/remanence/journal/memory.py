@@ -26,6 +26,7 @@ class MemoryJournal:
     """
 
     is_shared = False
+    waits = False
     writer = ""
 
     def __init__(self, *, max_entries: int, max_bytes: int) -> None:
@@ -57,6 +58,11 @@ class MemoryJournal:
     def is_idle(self) -> bool:
         """Whether there is nothing to bring home."""
         return not self._kept and len(self._entries) == self._stuck
+
+    @property
+    def has_kept(self) -> bool:
+        """Whether values wait to be kept as copies."""
+        return bool(self._kept)
 
     def get(self, key: str) -> Entry | None:
         """Return the pending write of a key."""
@@ -247,8 +253,6 @@ class MemoryJournal:
 
     def forget_kept_of(self, key: str) -> None:
         """Remove what waits to be kept for a memory that was deleted on purpose."""
-        if not self._kept:
-            return
         with self._lock:
             self._size -= sum(value.size for value in self._kept if value.key == key)
             self._kept = [value for value in self._kept if value.key != key]

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 from remanence.classify import is_outage
 from remanence.errors import CircuitOpenError
-from remanence.flow import Call, Flow, Invoke
+from remanence.flow import Blocking, Call, Flow, Invoke
 from remanence.journal import Journal
 from remanence.policies.base import Context
 from remanence.policies.fallback_settings import FallbackSettings
 from remanence.policies.knowledge import Knowledge
 from remanence.record import ABSENT, digest
 
-__all__ = ["FallbackState", "attempt"]
+__all__ = ["FallbackState", "attempt", "attempted"]
 
 _IDENTIFY_SECONDS: Final = 0.04
 """What learning the server's identity may add to a call, within the 50 ms that a deadline may be exceeded by."""
@@ -89,6 +91,13 @@ class FallbackState:
         stored = self.canonical(raw)
         return ABSENT if stored is None else digest(stored)
 
+    def journaling(self, work: Callable[..., Any], *args: Any) -> Flow:
+        """Have the journal do what changes it, or takes long; give what it gives."""
+        # A flow that is thrown away may yield nothing more.
+        if not self.journal.waits or isinstance(sys.exception(), GeneratorExit):
+            return work(*args)
+        return (yield Blocking(partial(work, *args)))
+
     def note_outage(self, error: Exception) -> None:
         """Remember that the store failed; when it answers again it may be another one."""
         if not isinstance(error, CircuitOpenError):  # that says only that there was one before
@@ -139,6 +148,14 @@ def attempt(fn: Callable[..., Any], *args: Any) -> Any:
     try:
         return fn(*args)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is this item's
+        return error
+
+
+def attempted(flow: Flow) -> Flow:
+    """Return what `flow` returns or raises."""
+    try:
+        return (yield from flow)
+    except Exception as error:  # noqa: BLE001 - as above
         return error
 
 

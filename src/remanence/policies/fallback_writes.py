@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from remanence.classify import is_outage
@@ -13,7 +14,7 @@ from remanence.events import WriteJournaled, WriteRefused
 from remanence.flow import PROCEED, Call, Flow, Sleep
 from remanence.journal.entry import BLIND, Entry, KeptValue
 from remanence.policies.fallback_entries import Entries
-from remanence.policies.fallback_state import FallbackState, attempt
+from remanence.policies.fallback_state import FallbackState, attempted
 from remanence.policies.knowledge import Copy, View
 from remanence.record import ABSENT
 from remanence.results import Receipt
@@ -50,7 +51,7 @@ class Writes:
     def _one(self, call: Call) -> Flow:
         view, reason = self._enter(call)
         if reason:
-            return self._to_journal(call, view, reason)
+            return (yield from self._to_journal(call, view, reason))
         conditional = call.guard is not None
         self._guard(call, view)
         failure: Exception | None = None
@@ -60,16 +61,16 @@ class Writes:
         except Exception as error:  # noqa: BLE001 - classified below
             failure = error
         except BaseException:
-            self._given_up(call)
+            yield from self._given_up(call)
             raise
         if failure is not None and is_outage(failure):
             yield from self._await_settled(call, [call])
         if failure is not None:
             # Outside the except block: an error of ours must not carry the store's own text along as its context.
             if isinstance(failure, VersionConflictError):
-                return self._conflicting(call, view, failure, conditional=conditional)
-            return self._failed(call, view, failure, conditional=conditional)
-        self._committed(call, receipt, conditional=conditional)
+                return (yield from self._conflicting(call, view, failure, conditional=conditional))
+            return (yield from self._failed(call, view, failure, conditional=conditional))
+        yield from self._committed(call, receipt, conditional=conditional)
         if self._state.is_unidentified:
             yield from self._state.identify((call.key,))
         return receipt
@@ -80,7 +81,7 @@ class Writes:
         for place, item in enumerate(call.items):
             view, reason = self._enter(item)
             if reason:
-                results[place] = attempt(self._to_journal, item, view, reason)
+                results[place] = yield from attempted(self._to_journal(item, view, reason))
             else:
                 self._guard(item, view)
                 views[place] = view
@@ -89,14 +90,14 @@ class Writes:
         except BaseException:
             for place in views:
                 self._hand_down(call, call.items[place])
-                self._given_up(call.items[place])
+                yield from self._given_up(call.items[place])
             raise
         if call.unsettled_until:
             for place in views:
                 self._hand_down(call, call.items[place])
             yield from self._await_settled(call, [call.items[place] for place in views])
         for (place, view), answer in zip(views.items(), answers, strict=True):
-            results[place] = self._settle_item(call, call.items[place], view, answer)
+            results[place] = yield from self._settle_item(call, call.items[place], view, answer)
         if self._state.is_unidentified and any(isinstance(answer, Receipt) for answer in answers):
             yield from self._state.identify([call.items[place].key for place in views])
         return results
@@ -114,17 +115,17 @@ class Writes:
             yield Sleep(wait)
         except BaseException:
             for item in items:
-                self._given_up(item)
+                yield from self._given_up(item)
             raise
 
-    def _settle_item(self, call: Call, item: Call, view: View, answer: Any) -> Any:
+    def _settle_item(self, call: Call, item: Call, view: View, answer: Any) -> Flow:
         if not isinstance(answer, Exception):
-            self._committed(item, answer, conditional=False)
+            yield from self._committed(item, answer, conditional=False)
             return answer
         self._hand_down(call, item)
         if isinstance(answer, VersionConflictError):
-            return attempt(self._conflicting, item, view, answer)
-        return attempt(self._failed, item, view, answer)
+            return (yield from attempted(self._conflicting(item, view, answer)))
+        return (yield from attempted(self._failed(item, view, answer)))
 
     def _hand_down(self, call: Call, item: Call) -> None:
         item.unsettled_until = max(item.unsettled_until, call.unsettled_until)
@@ -153,7 +154,7 @@ class Writes:
     def _is_foreign(self) -> bool:
         return self._context.canonical is not None
 
-    def _committed(self, call: Call, receipt: Receipt, *, conditional: bool) -> None:
+    def _committed(self, call: Call, receipt: Receipt, *, conditional: bool) -> Flow:
         if receipt.outcome == "missing" and call.operation == "update":
             # Nothing was written: it told what a read would have told.
             self._knowledge.learn_read(call.key, None, call.sequence)
@@ -163,40 +164,39 @@ class Writes:
         if len(self._journal):
             again = self._entries.again
             now = self._context.clock.monotonic()
-            self._journal.supersede(call.key, lambda: again(call, receipt.raw, until, conditional=conditional), now)
+            made = partial(again, call, receipt.raw, until, conditional=conditional)
+            yield from self._state.journaling(self._journal.supersede, call.key, made, now)
         if call.operation == "delete":
-            self._journal.forget_kept_of(call.key)
+            yield from self._forget_kept(call.key)
 
-    def _conflicting(
-        self, call: Call, view: View, error: VersionConflictError, *, conditional: bool = False
-    ) -> Receipt:
+    def _conflicting(self, call: Call, view: View, error: VersionConflictError, *, conditional: bool = False) -> Flow:
         if conditional or not (view.marked or call.unsettled_until):
             self._knowledge.learn_conflict(call.key, error.current)
-            self._given_up(call)
+            yield from self._given_up(call)
             raise error
         call.guard = None
         copy = self._knowledge.view(call.key).copy
         is_encoded = call.raw is not None or call.operation == "delete"
         if copy is not None and copy.own > call.sequence and error.current == (copy.raw or b"") and is_encoded:
-            return self._overtaken(call, copy)
+            return (yield from self._overtaken(call, copy))
         # The store holds what this process has not seen: the rules of the replay decide, and nothing is lost.
-        return self._to_journal(call, view, _UNSEEN)
+        return (yield from self._to_journal(call, view, _UNSEEN))
 
-    def _overtaken(self, call: Call, copy: Copy) -> Receipt:
+    def _overtaken(self, call: Call, copy: Copy) -> Flow:
         """Keep a write, whose first answer was lost, that a later one of this process has replaced meanwhile.
 
         In the journal it would be what this process reads until the replay, instead of the later one.
         """
         if copy.plain < call.sequence and call.operation != "delete":
-            self._journal.keep(KeptValue(call.key, call.raw))
+            yield from self._state.journaling(self._journal.keep, KeptValue(call.key, call.raw))
             self._state.wake()
         if call.unsettled_until > self._context.clock.monotonic():
-            self._given_up(call)
+            yield from self._given_up(call)
         return Receipt(call.key, "journaled", None if call.operation == "delete" else self._state.canonical(call.raw))
 
-    def _failed(self, call: Call, view: View, error: Exception, *, conditional: bool = False) -> Receipt:
+    def _failed(self, call: Call, view: View, error: Exception, *, conditional: bool = False) -> Flow:
         if not is_outage(error):
-            self._given_up(call)
+            yield from self._given_up(call)
             raise error
         self._state.note_outage(error)
         if call.deleted:
@@ -206,11 +206,11 @@ class Writes:
                 type(error).__name__,
             )
             receipt = Receipt(call.key, call.deleted)
-            self._committed(call, receipt, conditional=conditional)
+            yield from self._committed(call, receipt, conditional=conditional)
             return receipt
         if not conditional:
             call.guard = None
-        return self._to_journal(call, view, type(error).__name__)
+        return (yield from self._to_journal(call, view, type(error).__name__))
 
     def _was_seen(self, call: Call, view: View) -> Callable[[Entry], bool]:
         """Return what tells whether this process has seen, or written, what waits."""
@@ -221,12 +221,16 @@ class Writes:
             or (view.marked and view.mark_base == pending.version)
         )
 
+    def _forget_kept(self, key: str) -> Flow:
+        if self._journal.has_kept:
+            yield from self._state.journaling(self._journal.forget_kept_of, key)
+
     def _abandoned(self, call: Call) -> None:
         """Remember an attempt that may still be applied, whatever becomes of the call."""
         if call.unsettled_until:
             self._knowledge.unsettle(call.key, call.unsettled_until, self._entries.sent(call))
 
-    def _given_up(self, call: Call) -> None:
+    def _given_up(self, call: Call) -> Flow:
         """The call ends without being kept: what its attempt may still replace must be written again afterwards."""
         self._abandoned(call)
         copy = self._knowledge.view(call.key).copy
@@ -234,10 +238,12 @@ class Writes:
             return
         winner = self._entries.winner(call, copy)
         with suppress(JournalError, ManagerClosedError):
-            self._journal.record(call.key, lambda pending: winner if pending is None else None)
+            yield from self._state.journaling(
+                self._journal.record, call.key, lambda pending: winner if pending is None else None
+            )
             self._state.wake()
 
-    def _to_journal(self, call: Call, view: View, reason: str) -> Receipt:
+    def _to_journal(self, call: Call, view: View, reason: str) -> Flow:
         # Before the entry can be replayed and gone: a later call must not run into the attempt that is left behind.
         self._abandoned(call)
         missing = superseded = False
@@ -263,11 +269,11 @@ class Writes:
 
         try:
             was_seen = self._was_seen(call, view) if self._journal.is_shared else None
-            pending = self._journal.record(call.key, build, was_seen)
+            pending = yield from self._state.journaling(self._journal.record, call.key, build, was_seen)
         except JournalError as error:
             if before is not None:
                 self._knowledge.put_back(call.key, before)
-            self._given_up(call)
+            yield from self._given_up(call)
             self._context.tell(WriteRefused(call.operation, type(error).__name__))
             raise
         if missing:
@@ -280,7 +286,7 @@ class Writes:
             self._context.tell(WriteJournaled(call.operation, reason))
             # Unless a later write stays: then what is kept may be this very deletion.
             if call.operation == "delete" and pending is not None and pending.sequence == call.sequence:
-                self._journal.forget_kept_of(call.key)
+                yield from self._forget_kept(call.key)
         self._state.wake()
         written = None if call.operation == "delete" else self._state.canonical(call.raw)
         return Receipt(call.key, "journaled", written)

@@ -64,7 +64,7 @@ class Replayer:
 
     def drain(self, seconds: float) -> Flow:
         """Replay until nothing waits, for at most `seconds`, stuck entries once more too; give the `ReplayCounts`."""
-        self._journal.retry_stuck()
+        yield from self._state.journaling(self._journal.retry_stuck)
         since = (self.replayed, self.conflicts)
         deadline = self._context.clock.monotonic() + seconds
         while not self._journal.is_idle:
@@ -85,7 +85,7 @@ class Replayer:
         if self._journal.is_idle:
             return None
         seconds = _SHARED_LEASE if self._journal.is_shared else _LEASE
-        epoch = self._journal.lease(self._context.clock.monotonic(), seconds)
+        epoch = yield from self._state.journaling(self._journal.lease, self._context.clock.monotonic(), seconds)
         if epoch is None:
             return _RETRY_AFTER[0]
         try:
@@ -96,10 +96,11 @@ class Replayer:
         except Exception as error:  # noqa: BLE001 - whatever it is, the entries stay and the next round tries again
             return self._failed(error)
         finally:
-            self._journal.release(epoch)
-        return self._pause(done)
+            yield from self._state.journaling(self._journal.release, epoch)
+        return (yield from self._pause(done))
 
-    def _pause(self, done: int) -> float | None:
+    def _pause(self, done: int) -> Flow:
+        """Give the seconds until the next round is worth trying, None when nothing waits."""
         if done:
             self._failures = 0
             self._chunk = min(self._chunk * 2, _LAST_CHUNK)
@@ -107,7 +108,7 @@ class Replayer:
             return None
         if done:
             return 0.0
-        due = self._journal.next_due()
+        due = yield from self._state.journaling(self._journal.next_due)
         wait = 0.0 if due is None else due - self._context.clock.monotonic()
         return wait if wait > 0 else self._backoff()
 
@@ -129,8 +130,8 @@ class Replayer:
     def _replay_chunk(self, epoch: int, deadline: float | None) -> Flow:
         """Send the oldest entries that are due; give how many of them are settled."""
         now = self._context.clock.monotonic()
-        oldest = _within_bytes(self._journal.due(now, self._chunk))
-        due = self._journal.mark_sent(epoch, oldest)
+        oldest = _within_bytes((yield from self._state.journaling(self._journal.due, now, self._chunk)))
+        due = yield from self._state.journaling(self._journal.mark_sent, epoch, oldest)
         if not due:
             return 0
         begun = self._context.clock.time()
@@ -138,12 +139,12 @@ class Replayer:
         try:
             results = yield from self._reconcile(due, items, deadline)
         except _NeverSentError as error:
-            self._journal.unmark_sent(oldest, due)
+            yield from self._state.journaling(self._journal.unmark_sent, oldest, due)
             raise error.cause from None
         except Exception as error:
             if len(due) > 1 or classify(error) is not ErrorClass.CALLER:
                 raise
-            self._refused(epoch, due[0], error)
+            yield from self._refused(epoch, due[0], error)
             return 0
         settled: list[Settlement] = []
         contested: list[tuple[Entry, bytes]] = []
@@ -151,11 +152,11 @@ class Replayer:
             if result is None:
                 settled.append(self._written(entry, None if has_expired(entry, begun) else entry.raw))
             elif isinstance(result, Exception):
-                self._refused(epoch, entry, result)
+                yield from self._refused(epoch, entry, result)
             else:
                 contested.append((entry, result))
         # At once, before anything else is asked: until then later writes to these keys wait in the journal.
-        count = self._journal.settle(epoch, settled)
+        count = yield from self._state.journaling(self._journal.settle, epoch, settled)
         self.replayed += count
         count += yield from self._contest(epoch, contested, deadline)
         if count:
@@ -177,23 +178,23 @@ class Replayer:
             # Only for the entry it was made of: a write that was folded in since is not in it.
             if self._merging.get(entry.key) == (digest(held), entry.sequence):
                 del self._merging[entry.key]  # it was written, and only the answer was lost
-                count += self._brought_home(epoch, self._merged(entry))
+                count += yield from self._brought_home(epoch, self._merged(entry))
                 continue
             decision = self._decide(entry, held)
             kept = yield from self._keep(entry.key, decision, deadline)
             if not kept:
-                self._postpone(entry)
+                yield from self._postpone(entry)
                 continue
             if decision.write:
                 writes.append((entry, decision))
             else:
-                count += self._journal.settle(epoch, [self._left(entry, held)])
+                count += yield from self._state.journaling(self._journal.settle, epoch, [self._left(entry, held)])
         if writes:
             count += yield from self._write_winners(epoch, writes, deadline)
         return count
 
-    def _brought_home(self, epoch: int, settlement: Settlement) -> int:
-        count = self._journal.settle(epoch, [settlement])
+    def _brought_home(self, epoch: int, settlement: Settlement) -> Flow:
+        count = yield from self._state.journaling(self._journal.settle, epoch, [settlement])
         self.replayed += count
         return count
 
@@ -227,9 +228,9 @@ class Replayer:
             self._merging.pop(entry.key, None)
             if result is None or (decision.raw is None and result == b""):
                 settlement = self._merged(entry) if decision.merged else self._written(entry, decision.raw)
-                count += self._brought_home(epoch, settlement)
+                count += yield from self._brought_home(epoch, settlement)
             elif isinstance(result, Exception):
-                self._refused(epoch, entry, result)
+                yield from self._refused(epoch, entry, result)
         return count
 
     def _reconcile(self, entries: Sequence[Entry], items: Sequence[WriteItem], deadline: float | None) -> Flow:
@@ -244,7 +245,7 @@ class Replayer:
         finally:
             if call.unsettled_until:
                 # For the entry, and for the key: by then a committed write may have taken the entry's place.
-                self._journal.postpone(entries, call.unsettled_until)
+                yield from self._state.journaling(self._journal.postpone, entries, call.unsettled_until)
                 for entry in entries:
                     self._knowledge.unsettle(entry.key, call.unsettled_until, (entry.version,))
 
@@ -286,17 +287,18 @@ class Replayer:
         if entry.writer == self._journal.writer:
             self._knowledge.mark(entry.key, BLIND)
 
-    def _refused(self, epoch: int, entry: Entry, error: Exception) -> None:
+    def _refused(self, epoch: int, entry: Entry, error: Exception) -> Flow:
         """Set an entry aside that the store will never take; leave one that fails for now behind the others."""
         self._state.last_error = type(error).__name__
         if classify(error) is not ErrorClass.CALLER:
-            self._postpone(entry)
-        elif self._journal.set_aside(epoch, entry, type(error).__name__):
+            yield from self._postpone(entry)
+        elif (yield from self._state.journaling(self._journal.set_aside, epoch, entry, type(error).__name__)):
             self._context.tell(EntryStuck(type(error).__name__))
 
-    def _postpone(self, entry: Entry) -> None:
+    def _postpone(self, entry: Entry) -> Flow:
         """Leave an entry for later, so that those behind it come first."""
-        self._journal.postpone([entry], self._context.clock.monotonic() + _LATER)
+        until = self._context.clock.monotonic() + _LATER
+        yield from self._state.journaling(self._journal.postpone, [entry], until)
 
     def _keep(self, key: str, decision: Decision, deadline: float | None) -> Flow:
         """Have the store keep the losing values; give whether it has them (or nobody wants them)."""
@@ -312,13 +314,14 @@ class Replayer:
 
     def _keep_waiting(self, deadline: float | None) -> Flow:
         """Have the store keep the values that lost to another write of this process."""
-        for value in self._journal.kept():
+        waiting = (yield from self._state.journaling(self._journal.kept)) if self._journal.has_kept else ()
+        for value in waiting:
             if not self._settings.keep_conflicts:
-                self._journal.forget_kept(value)
+                yield from self._state.journaling(self._journal.forget_kept, value)
                 continue
             if not (yield from self._keep_values([value], deadline)):
                 return
-            self._journal.forget_kept(value)
+            yield from self._state.journaling(self._journal.forget_kept, value)
             self.conflicts += 1
             self._context.tell(ConflictKept("ours"))
 

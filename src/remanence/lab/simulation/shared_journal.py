@@ -21,6 +21,7 @@ class SharedJournal:
     """
 
     is_shared = True
+    waits = False
 
     def __init__(self, host: MemoryJournal, writer: str) -> None:
         self._host = host
