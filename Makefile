@@ -15,16 +15,17 @@ TEST_ARGS ?=
 TEST_PROCESSES ?= 2
 BENCH_ARGS ?=
 SIMULATE_ARGS ?=
+CHAOS_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format simulate bench lock clean
+.PHONY: help install demo test check format simulate chaos bench lock clean
 
 help: ## List the targets
 	@echo 'Remanence: conversation memory that survives a Redis outage'
 	@echo
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
-	@echo 'Options: PYTHON=python3.12  DEMO_ARGS="--outage freeze"  TEST_ARGS="-k breaker"  SIMULATE_ARGS=...  BENCH_ARGS=...'
+	@echo 'Options: PYTHON=python3.12  DEMO_ARGS="--outage freeze"  TEST_ARGS="-k breaker"  SIMULATE_ARGS=...  CHAOS_ARGS=...  BENCH_ARGS=...'
 
 install: $(STAMP) ## Create .venv with the pinned development environment
 
@@ -59,6 +60,9 @@ format: $(STAMP) ## Format and apply the safe lint fixes
 
 simulate: $(STAMP) ## Play every schedule of the small cases and a million random ones
 	@$(BIN)/remanence simulate $(SIMULATE_ARGS)
+
+chaos: $(STAMP) ## Kill real workers and servers under a million writes, and audit what is left
+	@$(BIN)/remanence chaos $(CHAOS_ARGS)
 
 bench: $(BENCH_STAMP) ## Compare with the framework's own manager, in an environment of its own
 	@$(BENCH_VENV)/bin/python -m benchmarks $(BENCH_ARGS)

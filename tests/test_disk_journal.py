@@ -180,6 +180,24 @@ def test_a_deletion_that_another_process_has_brought_home_stays(path: Path) -> N
         assert one.retrieve(value) == []
 
 
+def test_what_another_process_has_brought_home_is_still_served_while_the_store_is_away(path: Path) -> None:
+    """As last known: its writer has lost sight of it otherwise."""
+    value = {"conversation_id": "c", "working_memory": "ours"}
+    inner, beside = ScriptedManager(Script(then=ConnectionError("away"))), ScriptedManager(Script())
+    beside.backend = inner.backend
+    with resilient(inner, journal=path) as one, resilient(beside, journal=path) as other:
+        one._background.wake = other._background.wake = lambda: None  # type: ignore[method-assign,union-attr]
+        one.store(value)
+        assert other.replay().replayed == 1
+        held = one.retrieve(value)
+        assert (held[0].working_memory, held.source) == ("ours", "stale")
+        inner.script.then = None
+        other.store({**value, "working_memory": "theirs"})
+        assert one.store({**value, "working_memory": "second"}).outcome == "journaled"
+        one.replay()
+        assert (one.retrieve(value)[0].working_memory, one.conflicts()[0].text) == ("theirs", "second")
+
+
 def test_a_batch_has_not_seen_what_waits_before_its_caller_is_told(path: Path) -> None:
     """A write of its process in the meantime spares it."""
     value = {"conversation_id": "c", "working_memory": "theirs"}

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from remanence.background import ReplayTask, ReplayThread
 from remanence.clock import Clock
 from remanence.errors import ConfigurationError, ManagerClosedError
 from remanence.events import Listener
-from remanence.flow import AsyncDriver, Call, Driver, Flow, Invoke
+from remanence.flow import AsyncDriver, Call, Driver
 from remanence.forked import at_process_end, reset_after_fork
-from remanence.operations import AsyncOperations, Operations
+from remanence.operations import ANY_VERSION, AsyncOperations, IfVersion, Operations
 from remanence.policies.base import Context, Decorator
 from remanence.policies.circuit_breaker import CircuitBreaker
 from remanence.policies.deadline import Deadline
 from remanence.policies.fallback import Fallback
-from remanence.policies.fallback_calls import FallbackCalls
-from remanence.results import Conflict, Health, ReplayCounts
+from remanence.policies.fallback_calls import FallbackCalls, all_kept, resolve, with_waiting
+from remanence.results import Conflict, Health, Receipt, ReplayCounts
 
 __all__ = ["AsyncDecoratedManager", "DecoratedManager"]
 
@@ -133,12 +133,6 @@ class _Decorated:
             raise ConfigurationError(message)
         return self._fallback
 
-    def _with_waiting(self, waiting: Sequence[Conflict], stored: Sequence[Conflict]) -> list[Conflict]:
-        """Add what was waiting before the store was asked: one may have been stored in between."""
-        names = {(conflict.memory_type, conflict.conversation_id, conflict.digest) for conflict in stored}
-        new = [c for c in waiting if (c.memory_type, c.conversation_id, c.digest) not in names]
-        return [*new, *stored]
-
     def _waiting_conflicts(self) -> list[Conflict]:
         return self._fallback.waiting_conflicts() if self._fallback is not None else []
 
@@ -197,17 +191,6 @@ class _Decorated:
             )
 
 
-def _all_kept() -> Flow:
-    """Collect the conflict copies page by page, each a call under a deadline of its own."""
-    found: list[Conflict] = []
-    cursor = 0
-    while True:
-        page, cursor = yield Invoke(Call("kept", str(cursor)))
-        found += page
-        if not cursor:
-            return found
-
-
 class DecoratedManager(_Decorated, Operations):
     """A synchronous manager inside its decorators; made by `wrap`, `resilient` or a policy."""
 
@@ -233,9 +216,40 @@ class DecoratedManager(_Decorated, Operations):
         Raises:
             RemanenceError or the manager's own: The store did not answer.
         """
-        return self._with_waiting(
-            self._waiting_conflicts(), Driver((), self._submit, self.clock).drive(_all_kept(), None, 0)
-        )
+        waiting = self._waiting_conflicts()  # before the store is asked: one may come home in between
+        return with_waiting(waiting, Driver((), self._submit, self.clock).drive(all_kept(), None, 0))
+
+    def resolve_conflict(
+        self,
+        conflict: Conflict,
+        *,
+        text: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        if_version: IfVersion = ANY_VERSION,
+    ) -> Receipt | None:
+        """End a conflict: store a text in the memory's place, or leave what is stored, and remove the copy.
+
+        Only once the text is acknowledged the copy is removed. A copy that is gone already is no error; one that is on
+        its way from the journal to the store at that moment may be listed again.
+
+        Args:
+            conflict: As `conflicts()` gave it.
+            text: What the memory is to be, such as the copy's own text or a merged one; None leaves what is stored.
+            metadata: JSON object stored beside the text, such as `conflict.metadata`; None is an empty one.
+            if_version: For the text, as for `store`: the version that was read to make it.
+
+        Returns:
+            The text's receipt, None without a text.
+
+        Raises:
+            VersionConflictError: Somebody has written since `if_version`; nothing was changed, the copy is still there.
+            RemanenceError or the manager's own: The copy is still there; a note on the error says whether the text was
+                stored.
+        """
+        self._enter()
+        flow = resolve(self, self._fallback, conflict, text=text, metadata=metadata, if_version=if_version)
+        receipt: Receipt | None = self._driver.drive(flow, None, 0)
+        return receipt
 
     def replay(self, timeout: float = _REPLAY_TIMEOUT) -> ReplayCounts:
         """Bring pending writes home now.
@@ -306,9 +320,22 @@ class AsyncDecoratedManager(_Decorated, AsyncOperations):
 
     async def conflicts(self) -> list[Conflict]:
         """See `DecoratedManager.conflicts`."""
-        return self._with_waiting(
-            self._waiting_conflicts(), await AsyncDriver((), self._submit, self.clock).drive(_all_kept(), None, 0)
-        )
+        waiting = self._waiting_conflicts()
+        return with_waiting(waiting, await AsyncDriver((), self._submit, self.clock).drive(all_kept(), None, 0))
+
+    async def resolve_conflict(
+        self,
+        conflict: Conflict,
+        *,
+        text: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        if_version: IfVersion = ANY_VERSION,
+    ) -> Receipt | None:
+        """See `DecoratedManager.resolve_conflict`."""
+        self._enter()
+        flow = resolve(self, self._fallback, conflict, text=text, metadata=metadata, if_version=if_version)
+        receipt: Receipt | None = await self._driver.drive(flow, None, 0)
+        return receipt
 
     async def replay(self, timeout: float = _REPLAY_TIMEOUT) -> ReplayCounts:  # noqa: ASYNC109 - spans many awaits
         """See `DecoratedManager.replay`."""

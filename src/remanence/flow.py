@@ -43,7 +43,7 @@ __all__ = [
 
 Flow = Generator[Any, Any, Any]
 
-WRITES: Final = frozenset({"store", "update", "delete", "store_many", "delete_many", "reconcile", "keep"})
+WRITES: Final = frozenset({"store", "update", "delete", "store_many", "delete_many", "reconcile", "keep", "drop"})
 """Operations that change the store; the others read."""
 
 
@@ -83,13 +83,13 @@ class Call:
 
     Attributes:
         operation: "store", "retrieve", "update", "delete"; "store_many", "retrieve_many", "delete_many" with `items`;
-            inside the library also "reconcile", "keep", "kept" and "identify".
+            inside the library also "reconcile", "keep", "kept", "drop" and "identify".
         key: Key of the memory; "" for calls about many, the cursor of a page of conflict copies.
         input: The caller's input, for managers that are not ours.
         raw: The encoded record of a store; for an update what was encoded last.
         text, metadata, stamp: What an update writes, and the stamp it carries on every attempt.
         ttl: Seconds the record lives, None for ever.
-        guard: Digests (or ABSENT) that may be replaced; None replaces anything.
+        guard: Digests (or ABSENT) that may be replaced; None replaces anything. For "drop" that of the copy to remove.
         over: Gives the digests that the write was made over, none where that is not known; None without a fallback,
             where a repeated plain write replaces whatever it finds. A function, because hardly any call needs them.
         replaced: For an update, the digest that its last attempt was made over; "" before there was one.

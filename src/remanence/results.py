@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from hashlib import sha1
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
 from remanence.interface import ConversationMemoryType, IWorkingMemory
 
-__all__ = ["Conflict", "Health", "Memories", "Outcome", "Receipt", "ReplayCounts", "Source"]
+__all__ = ["DELETION", "Conflict", "Health", "Memories", "Outcome", "Receipt", "ReplayCounts", "Source", "copy_digest"]
 
 Source = Literal["redis", "journal", "stale", "none"]
 Outcome = Literal["committed", "missing", "journaled"]
+
+DELETION: Final = b'{"data": null, "deleted": true}'
+"""What a conflict copy holds where the losing write was a deletion."""
 
 
 class Memories(list[IWorkingMemory]):
@@ -116,6 +119,7 @@ class Conflict:
         digest: Names the copy among those of its conversation.
         kept_in: "store" once the store has the copy, "journal" while it waits there.
         last_update: Stamp of the losing record, or None.
+        metadata: The losing record's.
     """
 
     conversation_id: str = field(repr=False)
@@ -124,6 +128,12 @@ class Conflict:
     digest: str
     kept_in: Literal["store", "journal"] = "store"
     last_update: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+
+def copy_digest(raw: bytes | None) -> str:
+    """Return the digest by which a conflict copy is known, wherever it is kept; None stands for a deletion."""
+    return sha1(DELETION if raw is None else raw, usedforsecurity=False).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

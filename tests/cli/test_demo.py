@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import os
 import secrets
 import signal
+import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +22,11 @@ import pytest
 import redis
 
 from remanence.cli import live, main
+from remanence.cli.demo import _managers
+from remanence.cli.killed import killing
 from remanence.lab import audit
+from remanence.lab.crew import Crew
+from remanence.lab.measurement import Killing, ManagerRun, Verdict
 from remanence.lab.progress import Observer, Tick
 
 if TYPE_CHECKING:
@@ -66,6 +75,7 @@ def nothing_starts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         (["--redis-url", "http://localhost"], "redis, rediss, unix"),
         (["--redis-url", "redis://localhost", "--outage", "kill"], "leave out --outage"),
         (["--redis-url", "redis://localhost", "--outage-at", "2"], "leave out --outage-at"),
+        (["--redis-url", "redis://localhost", "--kill-workers"], "leave out --redis-url or --kill-workers"),
     ],
 )
 def test_bad_arguments_are_refused_before_anything_starts(
@@ -144,6 +154,60 @@ def test_a_loss_of_the_resilient_manager_fails_the_demo(monkeypatch: pytest.Monk
     assert json.loads(Path("figures.json").read_text())["managers"]["resilient"]["lost"] > 0
 
 
+@pytest.mark.slow
+def test_killed_workers_lose_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All workers are killed in the outage; new ones bring home what the dead had acknowledged, and nothing is left."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    schedule = ["--outage-at", "0.6", "--outage-for", "1.5", "--duration", "4.1", "--workers", "4", "--seed", "7"]
+    assert demo("--kill-workers", "--json", "figures.json", "--report", "page.html", *schedule) == 0
+    figures = json.loads(Path("figures.json").read_text())
+    killed = figures["killed_workers"]["resilient"]
+    assert list(killed) == ["at_s", "at_work_s", "processes", "acknowledged", "waiting", "lost"]
+    assert figures["managers"]["resilient"]["lost"] == killed["lost"] == 0
+    assert killed["processes"] == 2
+    assert killed["acknowledged"] >= killed["waiting"] > 0
+    assert 0.6 < killed["at_s"] < killed["at_work_s"]
+    said = capsys.readouterr().out
+    for part in (
+        "in which all worker processes are killed and replaced",
+        "the 2 worker processes killed (SIGKILL); writes of",
+        "2 new worker processes at work, Redis still away",
+        f"of {killed['acknowledged']:,} writes that the dead had acknowledged without Redis 0 are lost.",
+    ):
+        assert part in said
+    assert "workers killed" in Path("page.html").read_text()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["figures.json", "page.html"]
+
+
+@pytest.mark.slow
+def test_what_killed_workers_lost_fails_the_demo_and_the_evidence_is_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A journal that is emptied while nobody is alive is a loss: status 1, with the files to look at."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    kill = Crew.kill
+
+    def sabotage(self: Crew, numbers: Iterable[int]) -> None:
+        kill(self, numbers)
+        (journal,) = tmp_path.glob("remanence-demo-*/*.journal")
+        with closing(sqlite3.connect(journal)) as file, file:
+            file.execute("DELETE FROM entries")
+
+    monkeypatch.setattr(Crew, "kill", sabotage)
+    schedule = ["--outage-at", "0.6", "--outage-for", "1.5", "--duration", "3.5", "--workers", "4", "--seed", "7"]
+    assert demo("--kill-workers", "--json", "figures.json", *schedule) == 1
+    assert json.loads(Path("figures.json").read_text())["killed_workers"]["resilient"]["lost"] > 0
+    (kept,) = tmp_path.glob("remanence-demo-*")
+    assert str(kept) in capsys.readouterr().out
+    assert (kept / "acknowledged-0.jsonl").stat().st_size > 0
+
+
 def of_ours(mark: str) -> dict[int, str]:
     """Return the running processes that inherited a mark in their environment."""
     found = {}
@@ -213,6 +277,8 @@ class Terminal(io.StringIO):
         return True
 
 
+NOTHING = Verdict(0, 0, 0, 0, 0, 0, 0, 0, None, None, {}, 0)
+
 TICKS = [
     Tick("resilient", 1, 3, "before", 1.0, 10.0, 400.0, 0, 0.3, 1.2, (("redis", 400),), 0.0, "closed", 0, 100),
     Tick(
@@ -241,6 +307,35 @@ def shown(observer: Observer) -> None:
     """Show the observer a run."""
     for tick in TICKS:
         observer.tick(tick)
+
+
+@pytest.mark.parametrize("stream", [io.StringIO(), Terminal()])
+def test_what_is_done_to_the_workers_is_told(stream: io.StringIO) -> None:
+    """A line of its own in the log and in the terminal, as it is."""
+    with live.view(stream) as observer:
+        shown(observer)
+        observer.told("workers killed [bold]at once")
+    assert "workers killed [bold]at once" in stream.getvalue()
+
+
+def test_the_killed_are_accounted_for_in_words() -> None:
+    """What the dead had acknowledged and what is lost of it; nothing where they had no journal."""
+    run = ManagerRun("resilient", 17.0, (5.0, 10.0), 0.25, (), NOTHING, killing=Killing(7.0, 7.5, 2, 1412, 37, 3))
+    assert killing(run) == (
+        "resilient: 2 worker processes killed at 7.0 s, new ones at work 0.5 s later; of 1,412 writes that the dead "
+        "had acknowledged without Redis 3 are lost."
+    )
+    without = replace(run, name="reference", killing=Killing(7.0, 7.5, 2, 0, None, 0))
+    assert killing(without).endswith("; nothing had been acknowledged without Redis.")
+    assert killing(replace(run, killing=None)) == "resilient: no worker was killed."
+
+
+def test_killed_workers_are_compared_with_a_journal_in_memory_too() -> None:
+    """With --compare all managers run, and ours once more without the disk; without the killing nothing is added."""
+    both = argparse.Namespace(compare=True, manager=None, kill_workers=True)
+    assert _managers(both) == ["resilient", "memory-journal", "reference", "documented"]
+    both.kill_workers = False
+    assert _managers(both) == ["resilient", "reference", "documented"]
 
 
 def test_the_log_is_a_line_at_each_change_and_every_two_seconds() -> None:

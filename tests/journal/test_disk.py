@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -358,6 +359,19 @@ def test_a_full_disk_refuses_the_write_and_keeps_the_others(held: DiskJournal) -
     connection.execute("PRAGMA max_page_count = 1000000")
     add(held, "later")
     assert len(held) == 2
+
+
+def test_opening_waits_for_a_process_that_writes(held: DiskJournal, path: Path) -> None:
+    """Longer than a call does: a worker that starts must not fail because another one was stopped for a moment."""
+    made: list[DiskJournal] = []
+    opener = threading.Thread(target=lambda: made.append(opened(path)))
+    with held._file.transaction():
+        opener.start()
+        opener.join(0.3)  # far more than the 20 ms of a call
+        assert not made
+    opener.join(10)
+    assert made
+    made[0].close()
 
 
 def test_a_process_stuck_in_its_transaction_holds_nobody_up_for_long(held: DiskJournal, path: Path) -> None:

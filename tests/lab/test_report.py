@@ -18,7 +18,7 @@ from remanence.lab import report
 from remanence.lab.axis import Linear, Log
 from remanence.lab.chart import Band
 from remanence.lab.errors import LabError
-from remanence.lab.measurement import Comparison, Interval, ManagerRun, Percentiles, Verdict
+from remanence.lab.measurement import Comparison, Interval, Killing, ManagerRun, Percentiles, Verdict
 from remanence.lab.outage_chart import timelines
 
 VOID = {"meta"}
@@ -385,3 +385,30 @@ def test_any_comparison_gives_a_well_formed_page_with_finite_coordinates(compari
             assert all(math.isfinite(float(part)) for part in element.get(name, "").split())
         assert float(element.get("width", "0")) >= 0
         assert re.fullmatch(r"[MVHZv\d.\s-]*", element.get("d", ""))
+
+
+KILLED = replace(RESILIENT, killing=Killing(1.2, 1.6, 2, 412, 37, 0))
+FORGETFUL = replace(RESILIENT, name="memory-journal", killing=Killing(1.2, 1.6, 2, 390, None, 388))
+EMPTY_HANDED = replace(RESILIENT, name="reference", killing=Killing(1.2, 1.6, 2, 0, None, 0))
+
+
+def test_killed_workers_have_rows_and_a_mark_of_their_own() -> None:
+    """What the dead had acknowledged, and what of it is lost, is told for each manager, and when they died."""
+    comparison = replace(BOTH, runs=(KILLED, FORGETFUL, EMPTY_HANDED))
+    text = report.render(comparison)
+    page = Page(text)
+    assert page.row("Acknowledged without Redis") == ["412", "390", "0"]
+    assert page.row("Of these lost") == ["✓ 0", "✗ 388", "nothing to lose"]
+    terms = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", text))
+    assert {"Acknowledged without Redis", "Of these lost", "Workers"} <= terms.keys()
+    assert "all workers were killed" in page.words["header"]
+    for timeline in timelines(comparison):
+        assert Band(1.2, 1.6, "workers killed", "never") in timeline.bands
+        assert "All workers were killed at 1.2\u202fs; new ones were at work at 1.6\u202fs." in timeline.description
+
+
+def test_workers_that_were_left_alone_are_not_spoken_of() -> None:
+    """Without a killing the page has no word of one."""
+    text = report.render(BOTH)
+    assert not re.search(r"killed workers|workers killed|workers were killed|worker processes were killed", text)
+    assert "Of these lost" not in text

@@ -36,7 +36,9 @@ def sample(at: float, pending: int, replayed: int = 0, breaker: str = "closed") 
     return Sample(START + at, pending, replayed, 0, breaker)
 
 
-def summary(*logs: Log, outage: tuple[float, float] | None = OUTAGE, unfinished: int = 0) -> ManagerRun:
+def summary(
+    *logs: Log, outage: tuple[float, float] | None = OUTAGE, unfinished: int = 0, shared_journal: bool = False
+) -> ManagerRun:
     """Summarize six seconds."""
     return summarize(
         "resilient",
@@ -46,6 +48,7 @@ def summary(*logs: Log, outage: tuple[float, float] | None = OUTAGE, unfinished:
         outage=outage,
         unfinished=unfinished,
         account=Account(acknowledged=9, lost=(("a", 1),), only_in_conflicts=0, conflicts=3),
+        shared_journal=shared_journal,
     )
 
 
@@ -157,3 +160,36 @@ def test_a_call_that_never_returned_is_the_slowest() -> None:
 def test_an_outage_without_an_end_ends_with_the_run() -> None:
     """The window is relative to the run, and within it."""
     assert summary(log(), outage=(START + 2, float("inf"))).outage == (2.0, 6.0)
+
+
+def killed(log: Log, at: float) -> Log:
+    """Return the log of a process that was killed `at` seconds into the run."""
+    log.killed = START + at
+    return log
+
+
+def test_a_journal_in_memory_dies_with_its_process() -> None:
+    """What a dead process last said of journal and breaker holds up to its death, not beyond it."""
+    dead = killed(log(samples=(sample(0.1, 4, breaker="open"),)), 0.6)
+    new = log(samples=(sample(1.1, 1),))
+    shown = [(slot.journal_depth, slot.breaker) for slot in summary(dead, new).timeline[:5]]
+    assert shown == [(4, "open"), (4, "open"), (None, None), (None, None), (1, "closed")]
+
+
+def test_a_shared_journal_is_counted_once_and_outlives_its_processes() -> None:
+    """All processes say the same of it: the last word counts, also after the death of who said it."""
+    one = killed(log(samples=(sample(0.1, 4),)), 0.6)
+    two = killed(log(samples=(sample(0.2, 5),)), 0.6)
+    new = log(samples=(sample(1.1, 7),))
+    shown = [slot.journal_depth for slot in summary(one, two, new, shared_journal=True).timeline[:5]]
+    assert shown == [5, 5, 5, 5, 7]
+    assert summary(log(), shared_journal=True).timeline[0].journal_depth is None
+
+
+def test_a_dead_process_need_not_recover_and_what_it_replayed_counts() -> None:
+    """Recovery is that of the living; entries that a dead one brought home are counted."""
+    dead = killed(log(call(3.0), samples=(sample(2.9, 3, replayed=2),)), 3.0)
+    living = log(call(4.5, 0.25), samples=(sample(4.9, 0, replayed=5),))
+    verdict = summary(dead, living).verdict
+    assert verdict.recovery_s == pytest.approx(0.9)
+    assert verdict.replayed == 7

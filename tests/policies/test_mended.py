@@ -282,6 +282,7 @@ def test_what_is_written_once_more_waits_for_a_deletion_that_is_under_way(it: Se
     """Nothing tells what that leaves from what the attempt may leave for whose sake it is written."""
     it.store("V1")
     early, later = (Call("delete", KEY, guarded=True) for _ in range(2))
+    later.deadline = it.clock.now + 100.0
     flow = it.manager._fallback.flow
     ahead, behind = flow(early), flow(later)
     assert next(ahead) is PROCEED

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from remanence.cli import demo, journal, simulate
+from remanence.cli import chaos, conflicts, delete, demo, journal, simulate
 
 __all__ = ["main"]
 
@@ -23,6 +23,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="remanence", description="Keeps an AI agent's conversation memory available while Redis comes and goes."
     )
     commands = parser.add_subparsers(title="commands", metavar="<command>", required=True)
+    chaos.add_to(commands)
+    conflicts.add_to(commands)
+    delete.add_to(commands)
     demo.add_to(commands)
     journal.add_to(commands)
     simulate.add_to(commands)

@@ -14,10 +14,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+from remanence.cli.killed import killing
 from remanence.cli.live import view
 from remanence.cli.table import verdict, verdict_table
 from remanence.lab import report, scenario, transcripts
-from remanence.lab.contenders import NAMES
+from remanence.lab.contenders import IN_MEMORY, NAMES
 from remanence.lab.errors import LabError
 from remanence.lab.measurement import Comparison
 from remanence.lab.outage import KINDS
@@ -63,6 +64,12 @@ def add_to(commands: Any) -> None:
     which.add_argument("--manager", choices=NAMES, help="the manager to run (default: resilient)")
     which.add_argument("--compare", action="store_true", help="run all of them, one after the other")
     parser.add_argument(
+        "--kill-workers",
+        action="store_true",
+        help="also kill -9 every worker process in the outage and start new ones; the resilient manager's journal is "
+        "then on disk (with --compare: also the same manager with its journal in memory)",
+    )
+    parser.add_argument(
         "--transcripts",
         type=Path,
         metavar="FILE",
@@ -91,8 +98,10 @@ def add_to(commands: Any) -> None:
 
 def as_json(comparison: Comparison) -> dict[str, Any]:
     """Return the figures of a comparison, as written by `--json`."""
+    killed = {run.name: asdict(run.killing) for run in comparison.runs if run.killing is not None}
     return {
         "managers": {run.name: asdict(run.verdict) for run in comparison.runs},
+        **({"killed_workers": killed} if killed else {}),
         "seed": comparison.seed,
         "versions": comparison.versions,
     }
@@ -113,11 +122,13 @@ def _run(options: argparse.Namespace) -> int:
 def _demo(options: argparse.Namespace) -> int:
     page, figures = _targets(options)
     plan = _plan(options)
-    managers = list(NAMES) if options.compare else [options.manager or "resilient"]
+    managers = _managers(options)
     print(_announcement(plan, managers))
     with view(sys.stdout) as observer:
         comparison = scenario.compare(plan, managers, observer=observer)
     print(verdict_table(comparison))
+    if options.kill_workers:
+        print("", *map(killing, comparison.runs), sep="\n")
     if page is not None:
         report.write(comparison, page)
     if figures is not None:
@@ -128,6 +139,13 @@ def _demo(options: argparse.Namespace) -> int:
             print(f"{what}: {where.resolve()}")
     lost = any(run.name == "resilient" and run.verdict.lost for run in comparison.runs)
     return SOMETHING_LOST if lost else NOTHING_LOST
+
+
+def _managers(options: argparse.Namespace) -> list[str]:
+    if not options.compare:
+        return [options.manager or "resilient"]
+    first, *others = NAMES
+    return [first, IN_MEMORY, *others] if options.kill_workers else list(NAMES)
 
 
 def _targets(options: argparse.Namespace) -> tuple[Path | None, Path | None]:
@@ -148,6 +166,8 @@ def _plan(options: argparse.Namespace) -> Plan:
     if options.redis_url is not None and scheduled:
         given = ", ".join("--" + name.replace("_", "-") for name in scheduled)
         raise PlanError(f"With --redis-url the outage is yours to make, while the demo runs: leave out {given}.")
+    if options.redis_url is not None and options.kill_workers:
+        raise PlanError("Workers are killed in an outage that the demo makes: leave out --redis-url or --kill-workers.")
     at, lasts, duration = _schedule(options)
     return Plan(
         conversations,
@@ -158,6 +178,7 @@ def _plan(options: argparse.Namespace) -> Plan:
         workers=options.workers,
         seed=seed,
         redis_url=options.redis_url,
+        kill_workers=options.kill_workers,
     )
 
 
@@ -175,6 +196,8 @@ def _announcement(plan: Plan, managers: list[str]) -> str:
     turns = sum(len(conversation.turns) for conversation in plan.conversations)
     if plan.redis_url is None:
         outage = f"{plan.outage} at {plan.outage_at:g} s for {plan.outage_for:g} s"
+        if plan.kill_workers:
+            outage += ", in which all worker processes are killed and replaced"
     else:
         outage = "yours to make"
     return (

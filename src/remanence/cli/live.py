@@ -79,6 +79,10 @@ class PlainLog(Observer):
         self._shown = (tick.manager, tick.phase, tick.elapsed_s)
         print(_line(tick), file=self._stream, flush=True)
 
+    def told(self, what: str) -> None:
+        """Write it."""
+        print(what, file=self._stream, flush=True)
+
     def finished(self, run: ManagerRun) -> None:
         """Write what came of the run, unless the verdict says the same next."""
         if self._several:
@@ -106,6 +110,10 @@ class _LiveView(Observer):
         self._rates.append(tick.calls_per_s)
         self._depths.append(tick.pending or 0)
         self._live.update(self._panel(tick), refresh=True)
+
+    def told(self, what: str) -> None:
+        """Leave a line that stays."""
+        self._console.print(what, highlight=False, markup=False)
 
     def finished(self, run: ManagerRun) -> None:
         """Leave a line that stays, unless the verdict says the same next."""

@@ -51,7 +51,7 @@ class DiskJournal:
         self._known: tuple[int, tuple[int, int, int]] = (-1, (0, 0, 0))
         self._chunk: dict[str, tuple[Entry, int]] = {}
         self._held = 0
-        with self._file.transaction() as cursor:
+        with self._file.opening() as cursor:
             cursor.execute("INSERT OR IGNORE INTO stores (store) VALUES (?)", (self._store,))
             last = cursor.execute("SELECT last_sequence FROM stores WHERE store=?", (self._store,)).fetchone()[0]
         # The machine's monotonic clock orders the calls of all processes, until it begins anew with the machine.

@@ -20,6 +20,9 @@ _SCHEMA_VERSION: Final = 1
 _BUSY_SECONDS: Final = 0.02
 """What a call may wait for another process's transaction, which takes a fraction of a millisecond."""
 
+_OPENING_SECONDS: Final = 2.0
+"""What opening may wait: nobody has been told anything yet, and another process may be in the middle of its own."""
+
 _SCHEMA: Final = """
 CREATE TABLE entries (
   position INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -116,6 +119,12 @@ class JournalFile:
             self._writer.close()
 
     @contextmanager
+    def opening(self) -> Iterator[sqlite3.Cursor]:
+        """Write as `transaction` does, but wait longer for others: no call waits for this."""
+        with _patiently(self._writer), self.transaction() as cursor:
+            yield cursor
+
+    @contextmanager
     def transaction(self) -> Iterator[sqlite3.Cursor]:
         """Write, all or nothing; nobody else does at the same time.
 
@@ -157,6 +166,13 @@ def _opening() -> threading.Lock:
     return _locks.setdefault(os.getpid(), threading.Lock())
 
 
+@contextmanager
+def _patiently(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute(f"PRAGMA busy_timeout = {_OPENING_SECONDS * 1_000:.0f}")
+    yield
+    connection.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1_000:.0f}")
+
+
 def _plain(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
 
@@ -164,7 +180,8 @@ def _plain(path: Path) -> sqlite3.Connection:
 def _connect(path: Path) -> sqlite3.Connection:
     connection = _plain(path)
     try:
-        _prepare(connection, path)
+        with _patiently(connection):
+            _prepare(connection, path)
     except BaseException:
         connection.close()
         raise

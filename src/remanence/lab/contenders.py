@@ -3,7 +3,7 @@
 `reference` follows the framework's algorithm: a client without timeouts, SETEX and GET of a JSON record.
 `documented` puts around it what the framework's documentation recommends for errors: a write is tried three times with
 waits of 1 s and 2 s on `ConnectionError`, a read that ends in one is answered with "no memories".
-`resilient` is this package's recommended stack.
+`resilient` is this package's recommended stack, `memory-journal` the same where the other has its journal on disk.
 """
 
 from __future__ import annotations
@@ -21,9 +21,12 @@ import redis
 
 from remanence.lab.attempts import count_attempts
 
-__all__ = ["NAMES", "Contender", "LostRaceError", "Read", "Status", "build"]
+__all__ = ["IN_MEMORY", "NAMES", "Contender", "LostRaceError", "Read", "Status", "build"]
 
 NAMES = ("resilient", "reference", "documented")
+
+IN_MEMORY = "memory-journal"
+"""The resilient manager with its journal in memory, to compare with the one whose journal outlives its process."""
 
 _TTL_S = 12 * 60 * 60
 _BLIND = object()
@@ -132,9 +135,14 @@ class Documented(Reference):
 
 
 class Resilient:
-    """`resilient(RedisWorkingMemoryManager(url))` with the journal in memory."""
+    """`resilient(RedisWorkingMemoryManager(url), journal=…)`.
 
-    def __init__(self, url: str) -> None:
+    Args:
+        url: Where Redis is.
+        journal: "memory", or the path of a file.
+    """
+
+    def __init__(self, url: str, journal: str = "memory") -> None:
         # Imported here: the lab's other managers run without the core.
         import remanence  # noqa: PLC0415
 
@@ -142,7 +150,7 @@ class Resilient:
         self._replayed = 0
         inner = remanence.RedisWorkingMemoryManager(url)
         self.attempts = count_attempts(inner.redis_client)
-        self._manager = remanence.resilient(inner, journal="memory")
+        self._manager = remanence.resilient(inner, journal=journal)
 
     def read(self, conversation_id: str) -> Read:
         got = self._manager.retrieve(self._input(conversation_id))
@@ -180,18 +188,22 @@ class Resilient:
 
 _BUILDERS: dict[str, Callable[[str], Contender]] = {
     "resilient": Resilient,
+    IN_MEMORY: Resilient,
     "reference": Reference,
     "documented": Documented,
 }
 
 
-def build(name: str, url: str) -> Contender:
+def build(name: str, url: str, *, journal: str | None = None) -> Contender:
     """Build a manager under test.
 
     Args:
-        name: One of `NAMES`, or `module:factory` for one of your own; the factory is called with the URL.
+        name: One of `NAMES`, `IN_MEMORY`, or `module:factory` for one of your own; the factory is called with the URL.
         url: Where Redis is.
+        journal: File for the journal of `resilient`, None for one in memory; the others have none to put there.
     """
+    if name == "resilient" and journal is not None:
+        return Resilient(url, journal)
     if ":" not in name:
         return _BUILDERS[name](url)
     module, _, factory = name.partition(":")

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import IO, Any, Self
 
@@ -27,11 +27,11 @@ class Crew:
     """Worker processes, one per job; a context manager that leaves none behind.
 
     Args:
-        jobs: What each process is to do, see `worker.job`.
+        jobs: What each process is to do, see `worker.job`. A process is known by the number of its job.
     """
 
     def __init__(self, jobs: Sequence[dict[str, Any]]) -> None:
-        self._jobs = jobs
+        self._jobs = list(jobs)
         self._processes: list[subprocess.Popen[str]] = []
         self._complaints: list[IO[str]] = []
         self._heard: queue.SimpleQueue[tuple[int, dict[str, Any] | None]] = queue.SimpleQueue()
@@ -54,38 +54,40 @@ class Crew:
         Raises:
             CrewError: One ended or is not ready in time.
         """
-        # The children find the same package and the same libraries, from wherever this interpreter has them.
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        for number in range(len(self._jobs)):
-            complaints = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - see close
-            self._complaints.append(complaints)
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "remanence.lab.worker"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=complaints,
-                env=environment,
-                text=True,
-                encoding="utf-8",
-                # Ctrl-C is the parent's to handle; it ends the workers itself.
-                start_new_session=True,
-            )
-            self._processes.append(process)
-            listener = threading.Thread(target=self._listen, args=(number, process), daemon=True)
-            listener.start()
-            self._listeners.append(listener)
+        for _ in self._jobs:
+            self._spawn()
         for number, job in enumerate(self._jobs):
             self._tell(number, job)
         self._await_ready(time.monotonic() + timeout)
 
-    def go(self, order: dict[str, float]) -> None:
-        """Let every process begin.
+    def go(self, order: dict[str, float], numbers: Iterable[int] | None = None) -> None:
+        """Let processes begin.
 
         Args:
             order: "start" and "end" on the monotonic clock; "grace" and "drain" in seconds.
+            numbers: Which ones; None for all.
         """
-        for number in range(len(self._jobs)):
+        for number in range(len(self._jobs)) if numbers is None else numbers:
             self._tell(number, order)
+
+    def kill(self, numbers: Iterable[int]) -> None:
+        """Kill processes with SIGKILL, all of them before waiting for any; what they had told is still heard."""
+        victims = [self._processes[number] for number in numbers]
+        for process in victims:
+            process.kill()
+        for process in victims:
+            process.wait(timeout=10)
+
+    def add(self, job: dict[str, Any]) -> int:
+        """Start one more process and return its number; it reports "ready" and then waits for `go`.
+
+        Raises:
+            CrewError: It ended at once.
+        """
+        self._jobs.append(job)
+        number = self._spawn()
+        self._tell(number, job)
+        return number
 
     def hear(self, timeout: float) -> tuple[int, dict[str, Any] | None] | None:
         """Return the next report and the number of its process (a report of None: the process has ended), or None.
@@ -122,6 +124,29 @@ class Crew:
             complaints.close()
         self._processes, self._listeners, self._complaints = [], [], []
 
+    def _spawn(self) -> int:
+        number = len(self._processes)
+        # The children find the same package and the same libraries, from wherever this interpreter has them.
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        complaints = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - see close
+        self._complaints.append(complaints)
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "remanence.lab.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            env=environment,
+            text=True,
+            encoding="utf-8",
+            # Ctrl-C is the parent's to handle; it ends the workers itself.
+            start_new_session=True,
+        )
+        self._processes.append(process)
+        listener = threading.Thread(target=self._listen, args=(number, process), daemon=True)
+        listener.start()
+        self._listeners.append(listener)
+        return number
+
     def _await_ready(self, deadline: float) -> None:
         ready = 0
         while ready < len(self._jobs):
@@ -148,7 +173,9 @@ class Crew:
     def _listen(self, number: int, process: subprocess.Popen[str]) -> None:
         if process.stdout:
             for line in process.stdout:
-                self._heard.put((number, json.loads(line)))
+                # A process that is killed may leave half a line.
+                if line.endswith("\n"):
+                    self._heard.put((number, json.loads(line)))
         self._heard.put((number, None))
 
 

@@ -79,17 +79,41 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Killing:
+    """What became of the worker processes that were killed in the outage, and of what they had acknowledged.
+
+    Attributes:
+        at_s: When they were killed, all at once, in seconds since the run began.
+        at_work_s: When each of the new processes had begun its first call; Redis was still away.
+        processes: How many were killed, and as many started in their places.
+        acknowledged: Turns that the killed ones had acknowledged from the journal in this outage; 0 for a manager
+            without one.
+        waiting: Entries that the journal's file held when none of them was alive any more, None without a file. All
+            pending writes of a conversation are one.
+        lost: How many of the turns in `acknowledged` are nowhere at the end.
+    """
+
+    at_s: float
+    at_work_s: float
+    processes: int
+    acknowledged: int
+    waiting: int | None
+    lost: int
+
+
+@dataclass(frozen=True, slots=True)
 class ManagerRun:
     """One manager's timeline and verdict.
 
     Attributes:
-        name: "resilient", "reference" or "documented".
+        name: "resilient", "memory-journal", "reference" or "documented".
         duration_s: Length of the measured time.
         outage: Start and end of the outage in seconds since the run began, or None where there was none.
         interval_s: Length of one slice.
         timeline: The slices, in order, without gaps.
         verdict: The account.
         unfinished: Calls that had not returned when the run ended.
+        killing: Of its worker processes; None where they were left alone.
     """
 
     name: str
@@ -99,6 +123,7 @@ class ManagerRun:
     timeline: tuple[Interval, ...]
     verdict: Verdict
     unfinished: int = 0
+    killing: Killing | None = None
 
 
 @dataclass(frozen=True, slots=True)

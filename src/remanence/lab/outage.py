@@ -11,10 +11,14 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-__all__ = ["KINDS", "Outage", "Probe", "Victim"]
+__all__ = ["HELD_AT_MOST_S", "KINDS", "Outage", "Probe", "Victim"]
 
 KINDS = ("kill", "freeze", "refuse")
 
+HELD_AT_MOST_S = 10.0
+"""By how much an outage may be prolonged for what has to happen in it, on a machine that is busy."""
+
+_HELD_POLL_S = 0.02
 _PROBE_EVERY_S = 0.1
 _PROBE_TIMEOUT_S = 0.4
 
@@ -46,6 +50,7 @@ class Outage:
         kind: "kill" (-9, then a start), "freeze" (SIGSTOP, then SIGCONT), "refuse" (a clean shutdown, then a start).
         at: When, on the monotonic clock.
         lasts: Seconds until healing begins.
+        hold: Healing waits for this too, for up to `HELD_AT_MOST_S` seconds longer; None for nothing.
 
     Attributes:
         began: When the server was about to be hurt; None before.
@@ -55,7 +60,9 @@ class Outage:
         error: What went wrong in hurting or healing.
     """
 
-    def __init__(self, server: Victim, kind: str, *, at: float, lasts: float) -> None:
+    def __init__(
+        self, server: Victim, kind: str, *, at: float, lasts: float, hold: threading.Event | None = None
+    ) -> None:
         self.began: float | None = None
         self.hurt: float | None = None
         self.healing: float | None = None
@@ -64,6 +71,7 @@ class Outage:
         self._hurt, self._heal = _ways(server)[kind]
         self._at = at
         self._lasts = lasts
+        self._hold = hold
         self._cancelled = threading.Event()
         self._thread = threading.Thread(target=self._guarded, daemon=True)
 
@@ -91,9 +99,19 @@ class Outage:
         self.hurt = time.monotonic()
         if self._cancelled.wait(max(0.0, self.began + self._lasts - time.monotonic())):
             return
+        if self._hold is not None and not self._held(self._hold):
+            return
         self.healing = time.monotonic()
         self._heal()
         self.healed = time.monotonic()
+
+    def _held(self, hold: threading.Event) -> bool:
+        """Wait until healing may begin; False if it was called off meanwhile."""
+        deadline = time.monotonic() + HELD_AT_MOST_S
+        while not hold.is_set() and time.monotonic() < deadline:
+            if self._cancelled.wait(_HELD_POLL_S):
+                return False
+        return not self._cancelled.is_set()
 
 
 def _ways(server: Victim) -> dict[str, tuple[Callable[[], object], Callable[[], object]]]:

@@ -53,7 +53,7 @@ def timelines(comparison: Comparison) -> tuple[Timeline, ...]:
                 Panel(title=title, axis=axis, series=series, height=height, note="" if series else "no journal")
                 for (title, height), axis, series in zip(_PANELS, axes, lines[index], strict=True)
             ),
-            bands=(*_outage(run, comparison.outage_kind), *_silences(run)),
+            bands=(*_outage(run, comparison.outage_kind), *_killed(run), *_silences(run)),
         )
         for index, run in enumerate(comparison.runs)
     )
@@ -136,6 +136,12 @@ def _outage(run: ManagerRun, kind: str) -> Iterator[Band]:
         yield Band(start, end, f"{outage_label(kind)}, {seconds(end - start)}")
 
 
+def _killed(run: ManagerRun) -> Iterator[Band]:
+    """Mark the time in which no worker was alive."""
+    if run.killing is not None:
+        yield Band(run.killing.at_s, run.killing.at_work_s, "workers killed", "never")
+
+
 def _silences(run: ManagerRun) -> Iterator[Band]:
     """Find the stretches in which no call finished; the last one may be the silence of calls that never returned."""
     never = never_returned(run)
@@ -157,6 +163,11 @@ def _description(run: ManagerRun) -> str:
     parts = [f"Over {seconds(run.duration_s)}: calls per second, latency, errors and writes waiting in the journal."]
     if run.outage is not None:
         parts.append(f"Redis was away from {seconds(run.outage[0])} to {seconds(run.outage[1])}.")
+    if run.killing is not None:
+        parts.append(
+            f"All workers were killed at {seconds(run.killing.at_s)}; new ones were at work at "
+            f"{seconds(run.killing.at_work_s)}."
+        )
     parts += [
         f"No call finished from {seconds(band.start)} to {seconds(band.end)}"
         + (", when the run ended." if band.style == "never" else ".")

@@ -36,6 +36,7 @@ class Plan:
         workers: Writers, 2 to 64; each pair of them shares conversations.
         seed: Of every random choice.
         redis_url: A server of the user's, or None for one of our own.
+        kill_workers: Whether all worker processes are killed in the middle of the outage, and replaced.
 
     Raises:
         PlanError: A value is out of range, or the outage does not fit.
@@ -49,6 +50,7 @@ class Plan:
     workers: int = 8
     seed: int = 0
     redis_url: str | None = None
+    kill_workers: bool = False
 
     def __post_init__(self) -> None:
         if not self.conversations:
@@ -61,6 +63,8 @@ class Plan:
             raise PlanError(f"duration is {self.duration:g} s: choose a finite number of seconds above 0.")
         if self.outage is not None:
             self._check_outage(self.outage)
+        elif self.kill_workers:
+            raise PlanError("Workers are killed in an outage that the lab makes: choose one, without a Redis URL.")
         if self.redis_url is not None:
             self._check_url(self.redis_url)
 

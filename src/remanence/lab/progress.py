@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from remanence.lab.measurement import ManagerRun
 from remanence.lab.samples import Call
-from remanence.lab.timeline import Log, percentile
+from remanence.lab.timeline import Log, percentile, waiting
 
 __all__ = ["Observer", "Tick", "look"]
 
@@ -60,6 +60,9 @@ class Observer:
     def tick(self, tick: Tick) -> None:
         """See the state of the run, four times a second and at each change of phase."""
 
+    def told(self, what: str) -> None:
+        """See a sentence about what was just done to the run, beyond the outage."""
+
     def finished(self, run: ManagerRun) -> None:
         """See what came of a manager's run."""
 
@@ -74,6 +77,7 @@ def look(
     start: float,
     duration: float,
     now: float,
+    shared_journal: bool = False,
 ) -> Tick:
     """Describe a run as it is.
 
@@ -86,11 +90,12 @@ def look(
         start: When the run began.
         duration: Seconds that it will last.
         now: The moment.
+        shared_journal: Whether all processes have one journal.
     """
     recent = [call for log in logs for call in _since(log.calls, now - _WINDOW_S)]
     took = sorted(call.took * 1000 for call in recent)
-    last = [log.samples[-1] for log in logs if log.samples]
-    states = {sample.breaker for sample in last}
+    living = [log for log in logs if log.killed is None]
+    states = {log.samples[-1].breaker for log in living if log.samples}
     return Tick(
         manager=manager,
         number=number,
@@ -103,9 +108,9 @@ def look(
         p50_ms=percentile(took, 0.5),
         p99_ms=percentile(took, 0.99),
         answers=tuple(Counter(call.answer for call in recent).most_common()),
-        waiting_s=max((now - began for log in logs for began in log.in_call), default=0.0),
+        waiting_s=max((now - began for log in living for began in log.in_call), default=0.0),
         breaker=next((state for state in ("open", "half_open", "closed") if state in states), None),
-        pending=sum(sample.pending for sample in last) if last else None,
+        pending=waiting(logs, now, shared=shared_journal),
         acknowledged=sum(len(turns) for log in logs for turns in log.acknowledged.values()),
     )
 

@@ -89,7 +89,7 @@ def render(comparison: Comparison) -> str:
             *table(comparison),
             *_timelines(comparison),
             *_measured(comparison),
-            *meanings(),
+            *meanings(comparison),
             "</main>\n</body>\n</html>\n",
         ]
     )
@@ -157,6 +157,8 @@ def _setting(comparison: Comparison) -> str:
         return f"No outage: {load}."
     start, end = run.outage
     label = outage_label(comparison.outage_kind)
+    if run.killing is not None:
+        load += "; all workers were killed in the outage and replaced"
     return f"{label} for {seconds(end - start)}, {seconds(start)} into the run, while {load}."
 
 
@@ -190,6 +192,8 @@ def _caption(run: ManagerRun) -> str:
     if run.outage is not None:
         recovery = verdict.recovery_s
         parts.append("did not recover" if recovery is None else f"recovered in {duration(recovery * 1000)}")
+    if run.killing is not None:
+        parts.append(f"workers killed at {seconds(run.killing.at_s)}")
     return " · ".join(parts)
 
 
@@ -205,6 +209,16 @@ def _measured(comparison: Comparison) -> Iterator[str]:
 def _facts(comparison: Comparison) -> Iterator[tuple[str, str]]:
     kind = comparison.outage_kind
     yield "Outage", f"{outage_label(kind)}. {_OUTAGES.get(kind, '')}".strip()
+    if any(run.killing for run in comparison.runs):
+        yield (
+            "Workers",
+            (
+                "In the outage all worker processes were killed (SIGKILL) at once. New ones went on with the same "
+                "conversations before Redis was back. Each acknowledgement was written to a file outside the workers "
+                "before its caller went on. Calls that died with their process are counted neither as failed nor as "
+                "acknowledged."
+            ),
+        )
     windows = [_window(run) for run in comparison.runs]
     if len(set(windows)) == 1:
         yield "Each run", windows[0]

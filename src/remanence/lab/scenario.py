@@ -17,6 +17,7 @@ import redis
 from remanence.lab import audit
 from remanence.lab.crew import Crew, CrewError
 from remanence.lab.errors import LabError
+from remanence.lab.handover import Evidence, Handover
 from remanence.lab.measurement import Comparison, ManagerRun
 from remanence.lab.outage import Outage, Probe
 from remanence.lab.plan import Plan
@@ -91,6 +92,8 @@ class _Run:
     start: float = field(default_factory=time.monotonic)
     outage: Outage | None = None
     unfinished: int = 0
+    evidence: Evidence | None = None
+    handover: Handover | None = None
 
     def measure(self) -> ManagerRun:
         self.logs = [Log() for _ in range(self.plan.processes)]
@@ -98,6 +101,10 @@ class _Run:
         with ExitStack() as cleanup:
             if self.server is None:
                 cleanup.callback(audit.clear, self.url, self.prefix)
+            if self.plan.kill_workers:
+                self.evidence = Evidence(on_disk=self.manager == "resilient")
+                cleanup.callback(self.evidence.close)
+                self.handover = Handover(self.evidence, self.plan.processes, self.plan.outage_for)
             probe = Probe(self.url)
             crew = Crew([self._job(process) for process in range(self.plan.processes)])
             cleanup.enter_context(_uninterrupted_close(probe.close, crew.close, self._close_outage))
@@ -111,7 +118,9 @@ class _Run:
             self._show("auditing")
             return self._account(window)
 
-    def _job(self, process: int) -> dict[str, object]:
+    def _job(self, process: int, *, is_successor: bool = False) -> dict[str, object]:
+        evidence = self.evidence
+        number = process + self.plan.processes if is_successor else process
         return job(
             manager=self.manager,
             url=self.url,
@@ -121,17 +130,24 @@ class _Run:
             workers=self.plan.workers,
             pause_s=self.plan.pause_s,
             conversations=self.plan.conversations,
+            journal=None if evidence is None or evidence.journal is None else str(evidence.journal),
+            acks=None if evidence is None else str(evidence.acks(number)),
+            predecessors=[str(evidence.acks(process))] if evidence is not None and is_successor else [],
         )
 
     def _begin(self, crew: Crew, probe: Probe) -> None:
         self.start = time.monotonic() + _LEAD_S
-        end = self.start + self.plan.duration
-        crew.go({"start": self.start, "end": end, "grace": _GRACE_S, "drain": self._drain_s()})
+        crew.go(self._order())
         probe.start()
         if self.server is not None and self.plan.outage is not None:
             at = self.start + self.plan.outage_at
-            self.outage = Outage(self.server, self.plan.outage, at=at, lasts=self.plan.outage_for)
+            hold = None if self.handover is None else self.handover.over
+            self.outage = Outage(self.server, self.plan.outage, at=at, lasts=self.plan.outage_for, hold=hold)
             self.outage.start()
+
+    def _order(self) -> dict[str, float]:
+        end = self.start + self.plan.duration
+        return {"start": self.start, "end": end, "grace": _GRACE_S, "drain": self._drain_s()}
 
     def _drain_s(self) -> float:
         # A breaker that has been open for long waits for up to 36 s until it probes.
@@ -146,15 +162,41 @@ class _Run:
             if now - shown >= _TICK_S:
                 self._show(self._phase(now, probe))
                 shown = now
+            self._hand_over(crew, under_way)
             heard = crew.hear(_TICK_S / 2)
             if heard is not None:
                 self._hear(crew, *heard, under_way)
         self.unfinished += sum(max(1, len(self.logs[number].in_call)) for number in under_way)
 
+    def _hand_over(self, crew: Crew, under_way: set[int]) -> None:
+        """Kill the workers when it is time to, and let Redis come back once the new ones are at work."""
+        handover, outage = self.handover, self.outage
+        if handover is None or outage is None:
+            return
+        if handover.is_due(outage, self.logs):
+            under_way.clear()
+            under_way.update(handover.successors)
+            handover.make(crew, self.logs, lambda process: self._job(process, is_successor=True))
+            self._tell(f"the {self.plan.processes} worker processes killed (SIGKILL){self._left(handover)}")
+        elif handover.look(self.logs):
+            self._tell(f"{self.plan.processes} new worker processes at work, Redis still away")
+
+    def _left(self, handover: Handover) -> str:
+        """Say where the journal is, for a manager that has one."""
+        if handover.waiting is not None:
+            return f"; writes of {handover.waiting:,} conversations wait in the journal's file"
+        return "; their journals died with them" if any(log.samples for log in self.logs) else ""
+
+    def _tell(self, what: str) -> None:
+        at = time.monotonic() - self.start
+        self.observer.told(f"{self.manager} ({self.number}/{self.managers}) {at:5.1f} s {what}")
+
     def _hear(self, crew: Crew, number: int, report: dict[str, object] | None, under_way: set[int]) -> None:
         if report is None:
             if number in under_way:
                 raise crew.ended_early(number)
+        elif report["kind"] == "ready":
+            crew.go(self._order(), [number])
         elif report["kind"] == "batch":
             self.logs[number].add(Batch.from_json(report))
         elif report["kind"] == "done":
@@ -191,17 +233,25 @@ class _Run:
             raise InvalidRunError("The outage did not bite: the server went on answering. Run it again.")
         if not self.unfinished and not any(call.start > healed for call in calls):
             raise InvalidRunError("No call was made after the outage. Run it again, or for longer.")
+        problem = None if self.handover is None else self.handover.problem(self.logs, hurt, healing)
+        if problem is not None:
+            raise InvalidRunError(problem)
 
     def _errors(self) -> str:
         names = sorted({name for log in self.logs for name in log.errors})
         return f"errors: {', '.join(names)}" if names else "and none failed"
 
     def _account(self, window: tuple[float, float] | None) -> ManagerRun:
-        acknowledged: dict[str, set[int]] = {}
-        for log in self.logs:
-            for conversation, turns in log.acknowledged.items():
-                acknowledged.setdefault(conversation, set()).update(turns)
-        holdings = audit.read(self.url, self.prefix, acknowledged)
+        acknowledged = self._acknowledged()
+        found = audit.account(acknowledged, audit.read(self.url, self.prefix, acknowledged))
+        killing = None
+        if self.handover is not None and window is not None:
+            killing = self.handover.account(self.start, window[0], set(found.lost))
+        if self.evidence is not None and self.evidence.journal is not None and found.lost:
+            self.evidence.keep = True
+            self.observer.told(
+                f"Acknowledged writes are lost. What was acknowledged, and the journal: {self.evidence.directory}"
+            )
         return summarize(
             self.manager,
             self.logs,
@@ -209,8 +259,23 @@ class _Run:
             duration=self.plan.duration,
             outage=window,
             unfinished=self.unfinished,
-            account=audit.account(acknowledged, holdings),
+            account=found,
+            killing=killing,
+            shared_journal=self._shared_journal,
         )
+
+    def _acknowledged(self) -> dict[str, set[int]]:
+        if self.handover is not None:
+            return self.handover.acknowledged()
+        acknowledged: dict[str, set[int]] = {}
+        for log in self.logs:
+            for conversation, turns in log.acknowledged.items():
+                acknowledged.setdefault(conversation, set()).update(turns)
+        return acknowledged
+
+    @property
+    def _shared_journal(self) -> bool:
+        return self.evidence is not None and self.evidence.journal is not None
 
     def _phase(self, now: float, probe: Probe) -> str:
         if now > self.start + self.plan.duration:
@@ -231,6 +296,7 @@ class _Run:
             start=self.start,
             duration=self.plan.duration,
             now=time.monotonic(),
+            shared_journal=self._shared_journal,
         )
         self.observer.tick(tick)
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from math import ceil
 
 from remanence.lab.audit import Account
-from remanence.lab.measurement import Interval, ManagerRun, Percentiles, Verdict
+from remanence.lab.measurement import Interval, Killing, ManagerRun, Percentiles, Verdict
 from remanence.lab.samples import Batch, Call, Sample
 
-__all__ = ["SLICE_S", "Log", "percentile", "summarize"]
+__all__ = ["SLICE_S", "Log", "percentile", "summarize", "waiting"]
 
 SLICE_S = 0.25
 """Length of one slice of the timeline."""
@@ -31,6 +31,7 @@ class Log:
         first_acknowledged: Conversation to the time of its first acknowledged turn.
         errors: Class name of an error to how often callers got it.
         in_call: When each call under way at the last report began.
+        killed: When the process was killed, None while it lives.
     """
 
     calls: list[Call] = field(default_factory=list)
@@ -40,6 +41,7 @@ class Log:
     first_acknowledged: dict[str, float] = field(default_factory=dict)
     errors: dict[str, int] = field(default_factory=dict)
     in_call: list[float] = field(default_factory=list)
+    killed: float | None = None
 
     def add(self, batch: Batch) -> None:
         """Take in a report."""
@@ -54,6 +56,32 @@ class Log:
         for name, times in batch.errors.items():
             self.errors[name] = self.errors.get(name, 0) + times
 
+    def sample(self, before: float) -> Sample | None:
+        """Return the manager's last account before a moment, None also once the process is dead."""
+        if self.killed is not None and self.killed < before:
+            return None
+        return self.last_sample(before)
+
+    def last_sample(self, before: float) -> Sample | None:
+        """Return the manager's last account before a moment, dead or alive."""
+        return next((sample for sample in reversed(self.samples) if sample.at < before), None)
+
+
+def waiting(logs: Iterable[Log], before: float, *, shared: bool) -> int | None:
+    """Return how many entries waited for Redis at a moment, None where no manager said.
+
+    Args:
+        logs: One per process.
+        before: The moment.
+        shared: Whether the processes have one journal, so that the last of them to speak speaks for all, and what it
+            said holds beyond its death. Else each has its own, which dies with it.
+    """
+    if shared:
+        last = [sample for log in logs if (sample := log.last_sample(before))]
+        return max(last, key=lambda sample: sample.at).pending if last else None
+    standing = [sample for log in logs if (sample := log.sample(before))]
+    return sum(sample.pending for sample in standing) if standing else None
+
 
 def summarize(
     name: str,
@@ -64,6 +92,8 @@ def summarize(
     outage: tuple[float, float] | None,
     unfinished: int,
     account: Account,
+    killing: Killing | None = None,
+    shared_journal: bool = False,
 ) -> ManagerRun:
     """Make one manager's run out of its processes' logs.
 
@@ -78,6 +108,8 @@ def summarize(
         outage: When the server was away, or None.
         unfinished: Calls that had not returned at the end.
         account: What the audit found.
+        killing: Of the worker processes, None where they were left alone.
+        shared_journal: Whether all processes have one journal.
     """
     calls = [call for log in logs for call in log.calls]
     known = _first_known(logs)
@@ -91,7 +123,9 @@ def summarize(
         replayed=sum(log.samples[-1].replayed for log in logs if log.samples),
         conflicts=account.conflicts,
         slowest_call_s=None if unfinished else max((call.took for call in calls), default=None),
-        recovery_s=None if unfinished or outage is None else _recovery(logs, outage[1]),
+        recovery_s=None
+        if unfinished or outage is None
+        else _recovery([log for log in logs if log.killed is None], outage[1]),
         latency_ms=_phases(calls, outage),
         attempts_in_outage=sum(_within(at, outage) for log in logs for at in log.attempts),
     )
@@ -100,9 +134,10 @@ def summarize(
         duration_s=duration,
         outage=None if outage is None else (outage[0] - start, min(outage[1] - start, duration)),
         interval_s=SLICE_S,
-        timeline=_timeline(calls, [log.samples for log in logs], known, start, duration),
+        timeline=_timeline(calls, logs, known, start, duration, shared_journal=shared_journal),
         verdict=verdict,
         unfinished=unfinished,
+        killing=killing,
     )
 
 
@@ -167,7 +202,13 @@ def _ms(seconds: float | None) -> float | None:
 
 
 def _timeline(
-    calls: Iterable[Call], samples: Sequence[Sequence[Sample]], known: dict[str, float], start: float, duration: float
+    calls: Iterable[Call],
+    logs: Sequence[Log],
+    known: dict[str, float],
+    start: float,
+    duration: float,
+    *,
+    shared_journal: bool,
 ) -> tuple[Interval, ...]:
     slices: list[list[Call]] = [[] for _ in range(max(1, ceil(duration / SLICE_S)))]
     for call in calls:
@@ -175,14 +216,22 @@ def _timeline(
         number = int((call.start + call.took - start) / SLICE_S)
         slices[min(max(number, 0), len(slices) - 1)].append(call)
     return tuple(
-        _interval(number * SLICE_S, ended, _standing(samples, start + (number + 1) * SLICE_S), known)
+        _interval(number * SLICE_S, ended, logs, start + (number + 1) * SLICE_S, known, shared_journal=shared_journal)
         for number, ended in enumerate(slices)
     )
 
 
-def _interval(at_s: float, calls: Sequence[Call], standing: Sequence[Sample], known: dict[str, float]) -> Interval:
+def _interval(
+    at_s: float,
+    calls: Sequence[Call],
+    logs: Sequence[Log],
+    until: float,
+    known: dict[str, float],
+    *,
+    shared_journal: bool,
+) -> Interval:
     took = sorted(call.took for call in calls)
-    states = {sample.breaker for sample in standing}
+    states = {sample.breaker for log in logs if (sample := log.sample(until))}
     return Interval(
         at_s=at_s,
         calls=len(calls),
@@ -193,12 +242,6 @@ def _interval(at_s: float, calls: Sequence[Call], standing: Sequence[Sample], kn
         p50_ms=_ms(percentile(took, 0.5)),
         p99_ms=_ms(percentile(took, 0.99)),
         max_ms=_ms(took[-1] if took else None),
-        journal_depth=sum(sample.pending for sample in standing) if standing else None,
+        journal_depth=waiting(logs, until, shared=shared_journal),
         breaker=next((state for state in _BREAKERS if state in states), None),
     )
-
-
-def _standing(samples: Sequence[Sequence[Sample]], until: float) -> list[Sample]:
-    """Return each process's last account before a moment."""
-    last = [next((sample for sample in reversed(series) if sample.at < until), None) for series in samples]
-    return [sample for sample in last if sample]

@@ -83,7 +83,33 @@ def _latency(attribute: str) -> tuple[_Row, ...]:
     )
 
 
-_GROUPS: tuple[tuple[str, str, tuple[_Row, ...]], ...] = (
+_Group = tuple[str, str, tuple[_Row, ...]]
+
+
+def _held(run: ManagerRun) -> _Cell:
+    return _Cell(count(run.killing.acknowledged)) if run.killing else _Cell("none killed", "muted")
+
+
+def _held_and_lost(run: ManagerRun) -> _Cell:
+    if run.killing is None or not run.killing.acknowledged:
+        return _Cell("nothing to lose", "muted")
+    lost = run.killing.lost
+    return _Cell(f"✗{THIN_SPACE}{count(lost)}", "bad") if lost else _Cell("✓" + THIN_SPACE + "0", "good")
+
+
+_KILLED: _Group = (
+    "What the killed workers had promised",
+    "",
+    (
+        _Row(
+            "Acknowledged without Redis",
+            _held,
+            "Turns that the workers acknowledged from the journal in the outage, before they were killed (SIGKILL).",
+        ),
+        _Row("Of these lost", _held_and_lost, "Those found nowhere at the end, after new workers had gone on."),
+    ),
+)
+_GROUPS: tuple[_Group, ...] = (
     (
         "What was kept",
         "",
@@ -166,7 +192,7 @@ def table(comparison: Comparison) -> Iterator[str]:
     yield ' tabindex="0">\n<table>\n<thead><tr><td></td>'
     yield from (f'<th scope="col">{escape(run.name)}</th>' for run in comparison.runs)
     yield "</tr></thead>"
-    for group, _, rows in _GROUPS:
+    for group, _, rows in _groups(comparison):
         yield f'<tbody>\n<tr class="group"><th scope="rowgroup" colspan="{len(comparison.runs) + 1}">{group}</th></tr>'
         for row in rows:
             cells = "".join(_data(row.cell(run)) for run in comparison.runs)
@@ -181,10 +207,15 @@ def _data(cell: _Cell) -> str:
     return f"<td{style}>{escape(cell.text)}{note}</td>"
 
 
-def meanings() -> Iterator[str]:
+def _groups(comparison: Comparison) -> tuple[_Group, ...]:
+    first, *others = _GROUPS
+    return (first, _KILLED, *others) if any(run.killing for run in comparison.runs) else _GROUPS
+
+
+def meanings(comparison: Comparison) -> Iterator[str]:
     """Render one plain sentence per row of the table."""
     yield '<section class="notes"><h2>What the rows mean</h2>\n<dl>'
-    for group, meaning, rows in _GROUPS:
+    for group, meaning, rows in _groups(comparison):
         if meaning:
             yield f"<div><dt>{group}</dt><dd>{meaning}</dd></div>"
         yield from (f"<div><dt>{row.label}</dt><dd>{row.meaning}</dd></div>" for row in rows if row.meaning)

@@ -2,7 +2,8 @@
 
 It is a program of its own and no fork: a fork would inherit the parent's threads and locks half-way. It has a session
 of its own, so that Ctrl-C reaches only the parent, which then ends it. It ends by itself when nobody hears its reports
-any more: a parent that is killed leaves no workers behind.
+any more: a parent that is killed leaves no workers behind. Where workers are to be killed, a file tells what each has
+acknowledged (`ack_log`), and one that takes a killed one's place goes on where that file ends.
 
     parent → worker   the job, then {"start", "end", "grace", "drain"} once every worker is ready
     worker → parent   {"ready"}, a batch every 0.1 s, {"done"} with what has not returned
@@ -16,9 +17,11 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any
 
+from remanence.lab.ack_log import LoggedRecorder, read_acks
 from remanence.lab.agent import Agent, Seat
 from remanence.lab.contenders import Contender, build
 from remanence.lab.samples import Recorder, Sample
@@ -39,6 +42,9 @@ def job(
     workers: int,
     pause_s: float,
     conversations: tuple[Conversation, ...],
+    journal: str | None = None,
+    acks: str | None = None,
+    predecessors: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the job of one process as JSON values.
 
@@ -51,6 +57,9 @@ def job(
         workers: Writers in all processes.
         pause_s: Mean time between a writer's turns, in seconds.
         conversations: What is replayed.
+        journal: File of the manager's journal, None for none.
+        acks: File for the acknowledgements of this process; None where only its reports tell of them.
+        predecessors: The files of killed processes, whose conversations this one goes on with.
     """
     said = [[[turn.speaker, turn.text] for turn in conversation.turns] for conversation in conversations]
     return {
@@ -62,7 +71,21 @@ def job(
         "workers": workers,
         "pause_s": pause_s,
         "conversations": said,
+        "journal": journal,
+        "acks": acks,
+        "predecessors": list(predecessors),
     }
+
+
+@dataclass(frozen=True, slots=True)
+class _Successor(Seat):
+    """The seat of a writer who was killed: the turns that were not acknowledged to it are still to be replayed."""
+
+    done: frozenset[tuple[str, int]] = frozenset()
+
+    def turns(self, k: int, conversations: tuple[Conversation, ...]) -> list[tuple[str, int, Turn]]:
+        """Return what is left of this writer's turns of its group's conversation `k`."""
+        return [turn for turn in Seat.turns(self, k, conversations) if turn[:2] not in self.done]
 
 
 @dataclass(slots=True)
@@ -70,7 +93,7 @@ class _Process:
     """The process's state, shared by the thread that works and the one that reports."""
 
     contender: Contender
-    recorder: Recorder = field(default_factory=Recorder)
+    recorder: Recorder
     sample: Sample | None = None
     unfinished: list[float] = field(default_factory=list)
     crashed: str | None = None
@@ -99,7 +122,8 @@ def main() -> None:
     reports = os.fdopen(os.dup(1), "w", encoding="ascii")
     os.dup2(2, 1)
     task = json.loads(sys.stdin.readline())
-    process = _Process(build(task["manager"], task["url"]))
+    recorder = Recorder() if task["acks"] is None else LoggedRecorder(task["acks"])
+    process = _Process(build(task["manager"], task["url"], journal=task["journal"]), recorder)
     _say(reports, {"kind": "ready"})
     order = json.loads(sys.stdin.readline() or "null")
     if order is None:
@@ -119,10 +143,12 @@ def _work(process: _Process, task: dict[str, Any], order: dict[str, float]) -> N
         Conversation(str(number), tuple(Turn(*turn) for turn in turns))
         for number, turns in enumerate(task["conversations"])
     )
+    done = frozenset((ack.conversation, ack.turn) for path in task["predecessors"] for ack in read_acks(path))
     threads = []
     for worker in task["own"]:
+        seat = Seat.of(worker, task["workers"])
         agent = Agent(
-            Seat.of(worker, task["workers"]),
+            _Successor(seat.worker, seat.group, seat.groups, seat.rank, seat.size, done) if done else seat,
             conversations,
             contender=process.contender,
             recorder=process.recorder,

@@ -18,8 +18,8 @@ from remanence.errors import ConfigurationError
 from remanence.flow import Call, Flow, KeptCopy, WriteItem
 from remanence.interface import ConversationMemoryType, IMemoryInput, IWorkingMemory
 from remanence.managers.operate import memories, operate
-from remanence.record import decode, digest, encode, split_key, version_of
-from remanence.results import Conflict, Receipt
+from remanence.record import decode, encode, split_key, version_of
+from remanence.results import Conflict, Receipt, copy_digest
 
 __all__ = ["AsyncForeignManager", "ForeignCall", "ForeignManager", "adapt"]
 
@@ -84,7 +84,7 @@ class ForeignBackend:
         return (yield from _one_by_one([self._keep(copy) for copy in copies]))
 
     def _keep(self, copy: KeptCopy) -> Flow:
-        name = digest(copy.raw or b"")
+        name = copy_digest(copy.raw)
         if copy.raw is not None:
             yield ForeignCall("store", self._input(copy.key, copy.raw, copy=name))
         with self._lock:
@@ -106,12 +106,16 @@ class ForeignBackend:
         with self._lock:
             names = list(self._kept.get(key, ()))
         for name in names:
-            yield ForeignCall("delete", self._input(key, None, copy=name))
-            with self._lock:
-                kept = self._kept.get(key, {})
-                kept.pop(name, None)
-                if not kept:
-                    self._kept.pop(key, None)
+            yield from self.drop(None, key, name)
+
+    def drop(self, call: Call | None, key: str, name: str) -> Flow:  # noqa: ARG002
+        """Delete one copy, which this process may have kept or an earlier one."""
+        yield ForeignCall("delete", self._input(key, None, copy=name))
+        with self._lock:
+            kept = self._kept.get(key, {})
+            kept.pop(name, None)
+            if not kept:
+                self._kept.pop(key, None)
 
     def identify(self, call: Call) -> Flow:  # noqa: ARG002
         """Not known."""
@@ -120,9 +124,13 @@ class ForeignBackend:
 
     def _conflict(self, key: str, name: str, raw: bytes | None) -> Conflict:
         memory_type, conversation_id = split_key(self.prefix, key)
-        text = None if raw is None else decode(raw, key).text
+        record = None if raw is None else decode(raw, key)
         return Conflict(
-            conversation_id=conversation_id, memory_type=ConversationMemoryType(memory_type), text=text, digest=name
+            conversation_id=conversation_id,
+            memory_type=ConversationMemoryType(memory_type),
+            text=None if record is None else record.text,
+            digest=name,
+            metadata={} if record is None else record.metadata,
         )
 
     def _input(self, key: str, raw: bytes | None, *, copy: str = "") -> IMemoryInput:

@@ -13,8 +13,8 @@ from remanence.flow import Call, Flow, KeptCopy, WriteItem
 from remanence.interface import ConversationMemoryType
 from remanence.managers.operate import operate
 from remanence.operations import AsyncOperations, Operations
-from remanence.record import decode, digest, split_key, version_of
-from remanence.results import Conflict
+from remanence.record import decode, split_key, version_of
+from remanence.results import Conflict, copy_digest
 from remanence.settings import key_part, positive, refuse_unknown, whole
 
 __all__ = ["AsyncInMemoryManager", "InMemoryManager"]
@@ -103,8 +103,7 @@ class InMemoryBackend:
         with self._lock:
             self._kept = {key: left for key, kept in self._kept.items() if (left := _unexpired(kept, now))}
             for copy in copies:
-                name = digest(copy.raw or b"")
-                self._kept.setdefault(copy.key, {})[name] = (copy.raw, now + copy.ttl)
+                self._kept.setdefault(copy.key, {})[copy_digest(copy.raw)] = (copy.raw, now + copy.ttl)
         return [None] * len(copies)
 
     @_immediate
@@ -122,6 +121,15 @@ class InMemoryBackend:
         """Remove the conflict copies of memories."""
         with self._lock:
             for key in keys:
+                self._kept.pop(key, None)
+
+    @_immediate
+    def drop(self, call: Call, key: str, name: str) -> None:  # noqa: ARG002
+        """Remove one conflict copy."""
+        with self._lock:
+            kept = self._kept.get(key, {})
+            kept.pop(name, None)
+            if not kept:
                 self._kept.pop(key, None)
 
     @_immediate
@@ -192,6 +200,7 @@ def _conflict(prefix: str, key: str, name: str, raw: bytes | None) -> Conflict:
         text=None if record is None else record.text,
         digest=name,
         last_update=None if record is None else record.last_update,
+        metadata={} if record is None else record.metadata,
     )
 
 

@@ -63,6 +63,10 @@ class Backend(Protocol):
         """Remove the conflict copies of memories; gives the exceptions by key, or None when there was none."""
         ...
 
+    def drop(self, call: Call, key: str, name: str) -> Flow:
+        """Remove the one conflict copy of a memory that has this digest, if there is one."""
+        ...
+
     def identify(self, call: Call) -> Flow:
         """Give (run id, evictions so far), None where that is not known."""
         ...
@@ -216,6 +220,12 @@ def _kept(backend: Backend, call: Call) -> Flow:
     return found
 
 
+def _drop(backend: Backend, call: Call) -> Flow:
+    # Repeating it is harmless, and so is an attempt that comes late: the digest names what was to be removed.
+    for name in call.guard or ():
+        yield from backend.drop(call, call.key, name)
+
+
 def _identify(backend: Backend, call: Call) -> Flow:
     return (yield from backend.identify(call))
 
@@ -246,5 +256,6 @@ _OPERATIONS: Final[dict[str, Callable[[Backend, Call], Flow]]] = {
     "reconcile": _reconcile,
     "keep": _keep,
     "kept": _kept,
+    "drop": _drop,
     "identify": _identify,
 }

@@ -17,16 +17,15 @@ from remanence.flow import Call, Flow, KeptCopy, WriteItem
 from remanence.interface import ConversationMemoryType
 from remanence.managers.redis_connection import ATTEMPT, Attempt, NewConnectionError
 from remanence.managers.redis_protocol import GUARDED_WRITE, GUARDED_WRITE_SHA, ServerTime, arguments, parse
-from remanence.record import decode, digest, split_key
-from remanence.results import Conflict
+from remanence.record import decode, split_key
+from remanence.results import DELETION, Conflict, copy_digest
 
-__all__ = ["Pipeline", "RedisBackend"]
+__all__ = ["Pipeline", "RedisBackend", "escaped"]
 
 _log = logging.getLogger("remanence")
 
 CONFLICT_PREFIX = "remanence-conflict"
 INDEX_PREFIX = "remanence-conflicts"
-_DELETION = b'{"data": null, "deleted": true}'
 _SCAN_COUNT = 1_000
 _BY_DIGEST = ("EVALSHA", GUARDED_WRITE_SHA)
 _IN_FULL = ("EVAL", GUARDED_WRITE)
@@ -202,12 +201,12 @@ class RedisBackend:
         """Write the copies, each under a key of its own, and the index by which a delete finds them."""
         commands: list[tuple[Any, ...]] = []
         for copy in copies:
-            raw = copy.raw if copy.raw is not None else _DELETION
-            index, name, ttl = self._named(self._index, copy.key), digest(raw), max(1, int(copy.ttl))
+            raw = copy.raw if copy.raw is not None else DELETION
+            index, name, ttl = self.index_of(copy.key), copy_digest(copy.raw), max(1, int(copy.ttl))
             commands += [
                 ("SADD", index, name),
                 ("EXPIRE", index, ttl),
-                ("SET", f"{self._named(self._copies, copy.key)}:{name}", raw, "EX", ttl),
+                ("SET", f"{self.copies_of(copy.key)}:{name}", raw, "EX", ttl),
             ]
         replies = yield Pipeline(commands)
         return [
@@ -217,7 +216,7 @@ class RedisBackend:
 
     def kept(self, call: Call, cursor: int) -> Flow:  # noqa: ARG002
         """Scan for a page of copies: the whole keyspace would outlast any deadline."""
-        following, found = yield ("scan", cursor, f"{_escaped(self._copies)}:*", _SCAN_COUNT)
+        following, found = yield ("scan", cursor, f"{escaped(self._copies)}:*", _SCAN_COUNT)
         keys = [_name(key) for key in found]
         raws = (yield Pipeline([("GET", key) for key in keys])) if keys else []
         conflicts = [_conflict(self._copies, _text(key), raw) for key, raw in zip(keys, raws, strict=True)]
@@ -230,22 +229,37 @@ class RedisBackend:
         """Delete the copies that the indexes name: each by its digest, so that none goes that comes later."""
         self._attempt(timed=False)
         try:
-            replies = yield Pipeline([("SMEMBERS", self._named(self._index, key)) for key in keys])
+            replies = yield Pipeline([("SMEMBERS", self.index_of(key)) for key in keys])
         except BaseException:
             _nothing_sent()  # the deletions before were answered
             raise
         commands: list[tuple[Any, ...]] = []
         for key, names in zip(keys, replies, strict=True):
             if names and not isinstance(names, Exception):
-                copies = self._named(self._copies, key).encode()
+                copies = self.copies_of(key).encode()
                 commands += [("DEL", copies + b":" + _name(name)) for name in names]
-                commands.append(("SREM", self._named(self._index, key), *names))
+                commands.append(("SREM", self.index_of(key), *names))
         if commands:
             yield Pipeline(commands)
         return {key: reply for key, reply in zip(keys, replies, strict=True) if isinstance(reply, Exception)}
 
-    def _named(self, what: str, key: str) -> str:
-        return f"{what}:{key.removeprefix(f'{self.prefix}:')}"
+    def drop(self, call: Call, key: str, name: str) -> Flow:  # noqa: ARG002
+        """Delete one copy, and only then its name in the index: without it a delete would not find the copy."""
+        copy, index = f"{self.copies_of(key)}:{name}", self.index_of(key)
+        yield ("execute_command", "DEL", copy.encode(errors="surrogateescape"))
+        yield (
+            "execute_command",
+            "SREM",
+            *(part.encode(errors="surrogateescape") for part in (index, name)),
+        )
+
+    def copies_of(self, key: str) -> str:
+        """Return what the keys of a memory's conflict copies begin with, up to the colon and the digest."""
+        return f"{self._copies}:{key.removeprefix(f'{self.prefix}:')}"
+
+    def index_of(self, key: str) -> str:
+        """Return the key of the set that holds the digests of a memory's conflict copies."""
+        return f"{self._index}:{key.removeprefix(f'{self.prefix}:')}"
 
     def identify(self, call: Call) -> Flow:  # noqa: ARG002
         """Give run id and evictions; None where INFO is not permitted."""
@@ -272,7 +286,7 @@ def _bytes_or_none(reply: Any) -> bytes | None:
     return reply.encode() if isinstance(reply, str) else reply
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """Take the pattern's meaning from its characters."""
     return re.sub(r"([*?\[\]^\\])", r"\\\1", text)
 
@@ -293,7 +307,7 @@ def _conflict(copies: str, key: str, raw: Any) -> Conflict | None:
         return None
     conversation_id, _, name = body.rpartition(":")
     try:
-        record = None if held == _DELETION else decode(held, key)
+        record = None if held == DELETION else decode(held, key)
     except CorruptRecordError:
         return None
     return Conflict(
@@ -302,4 +316,5 @@ def _conflict(copies: str, key: str, raw: Any) -> Conflict | None:
         text=None if record is None else record.text,
         digest=name,
         last_update=None if record is None else record.last_update,
+        metadata={} if record is None else record.metadata,
     )

@@ -64,21 +64,26 @@ class Reads:
             for place in places:
                 self._knowledge.mark(call.items[place].key, BLIND)
             raise
-        answered = []
+        yield from self._learn(
+            [
+                (call.items[place], answer)
+                for place, answer in zip(places, answers, strict=True)
+                if not isinstance(answer, Exception)
+            ]
+        )
+        # Last: until its caller is told, this process has not seen what waits, or is served from here.
         for place, answer in zip(places, answers, strict=True):
-            item = call.items[place]
-            if isinstance(answer, Exception):
-                results[place] = attempt(self._degraded, item, answer)
-            else:
-                self._knowledge.learn_read(item.key, answer.raw, item.sequence)
-                results[place] = answer
-                answered.append(item.key)
-        # Not before the store was asked: until its caller is told, this process has not seen what waits.
+            failed = isinstance(answer, Exception)
+            results[place] = attempt(self._degraded, call.items[place], answer) if failed else answer
         for place, entry in waiting.items():
             results[place] = self._from_journal(self._journal.get(entry.key) or entry)
-        if answered and self._state.is_unidentified:
-            yield from self._state.identify(answered)
         return results
+
+    def _learn(self, answered: list[tuple[Call, Memories]]) -> Flow:
+        for item, answer in answered:
+            self._knowledge.learn_read(item.key, answer.raw, item.sequence)
+        if answered and self._state.is_unidentified:
+            yield from self._state.identify([item.key for item, _ in answered])
 
     def _degraded(self, call: Call, error: Exception) -> Memories:
         """Answer from here, and remember that the store did not."""

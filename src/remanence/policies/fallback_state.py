@@ -21,7 +21,7 @@ __all__ = ["FallbackState", "attempt", "attempted"]
 _IDENTIFY_SECONDS: Final = 0.04
 """What learning the server's identity may add to a call, within the 50 ms that a deadline may be exceeded by."""
 _IDENTIFY_AGAIN: Final = 10.0
-_UNBOUNDED: Final = 60.0
+_UNBOUNDED: Final = 5.0
 """What a deletion may take that nobody has set a deadline for."""
 _GRACE: Final = 0.05
 """What a call may take beyond its deadline."""

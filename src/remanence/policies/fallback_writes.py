@@ -212,6 +212,13 @@ class Writes:
             call.guard = None
         return (yield from self._to_journal(call, view, type(error).__name__))
 
+    def _left_to_others(self, call: Call, pending: Entry) -> None:
+        """Whichever process brings it home: the next write to the key is made over this one, or meets the rules."""
+        is_ours = pending.sequence == call.sequence
+        self._knowledge.mark(call.key, pending.version if is_ours else BLIND, held=False)
+        if is_ours:
+            self._knowledge.learn_journaled(call.key, self._state.canonical(pending.raw), pending.expires_at)
+
     def _was_seen(self, call: Call, view: View) -> Callable[[Entry], bool]:
         """Return what tells whether this process has seen, or written, what waits."""
         # A deletion is of whatever waits on its host: that is in one order.
@@ -279,9 +286,7 @@ class Writes:
         if missing:
             return Receipt(call.key, "missing")
         if self._journal.is_shared and pending is not None:
-            # Whichever process brings it home: the next write to the key is made over this one, or meets the rules.
-            is_ours = pending.sequence == call.sequence
-            self._knowledge.mark(call.key, pending.version if is_ours else BLIND, held=False)
+            self._left_to_others(call, pending)
         if not superseded:
             self._context.tell(WriteJournaled(call.operation, reason))
             # Unless a later write stays: then what is kept may be this very deletion.

@@ -249,6 +249,15 @@ class Knowledge:
             if key not in self._copies:
                 self._put(key, copy)
 
+    def learn_journaled(self, key: str, raw: bytes | None, until: float | None) -> None:
+        """Keep what waits in a journal that others bring home, to be served when it is gone and the store is away.
+
+        It is nobody's base: whether the store came to hold it is not known.
+        """
+        with self._lock:
+            if key not in self._copies:
+                self._put(key, Copy(raw, self._monotonic(), until, None, self.number()))
+
     def learn_conflict(self, key: str, current: bytes | None) -> None:
         """Drop the copy unless a refused write has told that the store holds just that (b"" for nothing)."""
         with self._lock:

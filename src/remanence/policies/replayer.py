@@ -85,9 +85,13 @@ class Replayer:
         if self._journal.is_idle:
             return None
         seconds = _SHARED_LEASE if self._journal.is_shared else _LEASE
-        epoch = yield from self._state.journaling(self._journal.lease, self._context.clock.monotonic(), seconds)
+        now = self._context.clock.monotonic()
+        epoch = yield from self._state.journaling(self._journal.lease, now, seconds)
         if epoch is None:
             return _RETRY_AFTER[0]
+        # Whatever this drainer sends is refused once the lease is over, however long it was stopped in between: by then
+        # another one may have brought the entries home, and their keys may have been written, or deleted, since.
+        deadline = now + seconds if deadline is None else min(deadline, now + seconds)
         try:
             yield from self._keep_waiting(deadline)
             done = yield from self._replay_chunk(epoch, deadline)

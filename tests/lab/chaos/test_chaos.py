@@ -1,0 +1,102 @@
+"""Chaos in short: fixed seeds with nothing lost, planted faults that are found, and the command."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from remanence.cli import main
+from remanence.lab.chaos import Total, draw, play
+from remanence.lab.chaos.plan import BLOWS, PHASES
+from tests.lab.simulation.guards import ROOT, copy_source, environment
+
+SEEDS = (43, 120, 137)
+_MARK = "        if not due:\n            return 0\n"
+
+
+def test_a_seed_draws_one_plan() -> None:
+    """And many seeds everything that may happen, each phase and action among it."""
+    plans = [draw(seed) for seed in range(200)]
+    assert plans == [draw(seed) for seed in range(200)]
+    assert {blow.kind for plan in plans for blow in plan.blows} == set(BLOWS)
+    dooms = Counter((doom.phase, doom.action) for plan in plans for doom in plan.dooms if doom is not None)
+    assert {phase for phase, _ in dooms} == set(PHASES)
+    assert {action for phase, action in dooms if phase in {"sent", "answered"}} == {"kill", "stop", "outage"}
+    assert {plan.durability for plan in plans} == {"always", "everysec", "off"}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_nothing_is_lost(seed: int) -> None:
+    """A schedule in short, on real processes; `make chaos` plays hundreds."""
+    shown = play(draw(seed, writes=1_200))
+    assert (shown.verdict.lost, shown.verdict.back, shown.verdict.unknown) == ([], [], []), shown.told()
+    assert not shown.broken, shown.told()
+    assert len(shown.acks) >= 500
+    assert shown.away > 0
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("policies/replayer.py", _MARK, f"{_MARK}        yield from self._brought_home(epoch, Settlement(due[0]))\n"),
+        (
+            "journal/disk.py",
+            "            cursor.execute(CHANGE, (*values_of(later), self._store, later.key))\n",
+            "            ...\n",
+        ),
+    ],
+    ids=["removed before it is sent", "a write over one that waits"],
+)
+def test_a_planted_fault_is_found(tmp_path: Path, file: str, old: str, new: str) -> None:
+    """What it loses was acknowledged; the seed is told."""
+    package = copy_source(tmp_path)
+    source = (package / file).read_text("utf-8")
+    assert source.count(old) == 1
+    (package / file).write_text(source.replace(old, new), "utf-8")
+    code = "import sys; from remanence.cli import main; sys.exit(main())"
+    options = ["--schedules", "3", "--writes", "1200", "--first-seed", "120", "--json", str(tmp_path / "figures")]
+    done = subprocess.run(
+        [sys.executable, "-c", code, "chaos", *options],
+        env=environment(package),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 1, done.stderr
+    assert json.loads((tmp_path / "figures").read_text("utf-8"))["lost"] > 0
+    assert "again: remanence chaos --seed" in done.stdout
+
+
+def test_the_command_tells_one_schedule(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What happened and when, what it came to, and the same for machines."""
+    assert main(["chaos", "--seed", "120", "--writes", "300", "--json", str(tmp_path / "f")]) == 0
+    out = capsys.readouterr().out
+    assert "worker 0w1: started" in out
+    assert "=> nothing was lost" in out
+    figures = json.loads((tmp_path / "f").read_text("utf-8"))
+    assert figures["schedules"] == 1
+    assert figures["lost"] == figures["back"] == figures["unknown"] == 0
+    assert f"{figures['acknowledged']:,}" in out
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--schedules", "0"], ["--writes", "1"], ["--at-once", "0"], ["--json", "/nowhere/at/all"]]
+)
+def test_bad_arguments_are_refused_first(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is started."""
+    assert main(["chaos", *arguments]) == 2
+    assert capsys.readouterr().err.startswith("remanence chaos: ")
+
+
+def test_totals_count_phases() -> None:
+    """Whatever the action was."""
+    total = Total()
+    total.struck.update({"sent kill": 2, "sent stop": 1, "before sent kill": 4})
+    assert total.phases == {"sent": 3, "before sent": 4}
