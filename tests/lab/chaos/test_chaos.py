@@ -17,6 +17,7 @@ from tests.lab.simulation.guards import ROOT, copy_source, environment
 
 SEEDS = (43, 120, 137)
 _MARK = "        if not due:\n            return 0\n"
+_REMOVE = "        for each in due:\n            yield from self._brought_home(epoch, Settlement(each))\n"
 
 
 def test_a_seed_draws_one_plan() -> None:
@@ -43,7 +44,7 @@ def test_nothing_is_lost(seed: int) -> None:
 @pytest.mark.parametrize(
     ("file", "old", "new"),
     [
-        ("policies/replayer.py", _MARK, f"{_MARK}        yield from self._brought_home(epoch, Settlement(due[0]))\n"),
+        ("policies/replayer.py", _MARK, _MARK + _REMOVE),
         (
             "journal/disk.py",
             "            cursor.execute(CHANGE, (*values_of(later), self._store, later.key))\n",
