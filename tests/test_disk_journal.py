@@ -233,6 +233,28 @@ def test_a_deletion_is_of_what_waits_on_its_host(path: Path) -> None:
         assert (one.retrieve(value), one.conflicts()) == ([], [])
 
 
+@pytest.mark.parametrize("applied", [True, False])
+def test_what_a_dead_drainer_had_sent_does_not_come_back_after_a_deletion(path: Path, *, applied: bool) -> None:
+    """Nobody can tell whether the store held it: it is kept as a copy, unless it stands."""
+    value = {"conversation_id": "c", "working_memory": "ours"}
+    inner, beside = ScriptedManager(Script(then=ConnectionError("away"))), ScriptedManager(Script())
+    beside.backend = inner.backend
+    with resilient(inner, journal=path) as one, resilient(beside, journal=path) as other:
+        one._background.wake = other._background.wake = lambda: None  # type: ignore[method-assign,union-attr]
+        one.store(value)
+        journal = one._fallback.journal  # type: ignore[union-attr]
+        now = one.clock.monotonic() - 30.0  # its lease is over by now
+        epoch = journal.lease(now, 10.0)
+        (sent,) = journal.mark_sent(epoch or 0, journal.due(now + 30.0, 10))
+        if applied:
+            inner.backend._set(sent.key, sent.raw or b"", None)
+        other.replay()
+        held, copies = other.retrieve(value), other.conflicts()
+        assert [[item.working_memory for item in held], [c.text for c in copies]] == (
+            [["ours"], []] if applied else [[], ["ours"]]
+        )
+
+
 def test_a_manager_of_another_store_leaves_it_alone(private_server: RedisServer, path: Path) -> None:
     """The file may serve several; an entry goes where it belongs."""
     with stack(private_server, path) as one:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.rows import batch, footprint, healthy, in_memory, layers, outage, proxy, replay
+from benchmarks.rows import batch, disk, footprint, healthy, in_memory, layers, outage, proxy, replay
 from benchmarks.setting import Row
 
 __all__ = ["ROWS"]
@@ -13,6 +13,7 @@ ROWS: tuple[Row, ...] = (
     *batch.ROWS,
     *outage.ROWS,
     *replay.ROWS,
+    *disk.ROWS,
     *in_memory.ROWS,
     *footprint.ROWS,
     *proxy.ROWS,

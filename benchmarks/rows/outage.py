@@ -16,7 +16,7 @@ from benchmarks.setting import NEEDS_FRAMEWORK, Row, Setting
 from benchmarks.workload import TTL, inputs
 from remanence import CircuitBreaker, RedisWorkingMemoryManager, resilient
 
-__all__ = ["ROWS"]
+__all__ = ["ROWS", "p50"]
 
 _KNOWN = 3_000
 _BATCH = 500
@@ -38,18 +38,18 @@ def measure_open(setting: Setting) -> list[Figure]:
         breaker.force_open()
         with settled_memory():
             figures = [
-                _p50("retrieve, last-known copy", manager.retrieve, known, count, at_most(30.0)),
-                _p50("retrieve, nothing known", manager.retrieve, unknown, count, at_most(30.0)),
-                _p50("store, first of its conversation", manager.store, fresh, count, at_most(50.0)),
-                _p50("store, over a known base", manager.store, known, len(known), at_most(50.0)),
-                _p50("store, folded into a pending one", manager.store, known, count, at_most(50.0)),
-                _p50("retrieve, pending write", manager.retrieve, known, count, at_most(30.0)),
+                p50("retrieve, last-known copy", manager.retrieve, known, count, at_most(30.0)),
+                p50("retrieve, nothing known", manager.retrieve, unknown, count, at_most(30.0)),
+                p50("store, first of its conversation", manager.store, fresh, count, at_most(50.0)),
+                p50("store, over a known base", manager.store, known, len(known), at_most(50.0)),
+                p50("store, folded into a pending one", manager.store, known, count, at_most(50.0)),
+                p50("retrieve, pending write", manager.retrieve, known, count, at_most(30.0)),
             ]
         _heal(breaker, manager)
     return figures
 
 
-def _p50(what: str, operation: Callable[[Any], object], items: Sequence[Any], count: int, budget: Budget) -> Figure:
+def p50(what: str, operation: Callable[[Any], object], items: Sequence[Any], count: int, budget: Budget) -> Figure:
     """Return the median call of each batch, and how the batches vary."""
     medians: list[float] = []
     clock = time.perf_counter_ns

@@ -135,6 +135,9 @@ class JournalMachine(RuleBasedStateMachine):
         assert self.epoch is not None
         self.journal.lease(0.0, 30.0)
         self.epoch += 1
+        for key in self.flying & self.model.keys():
+            self.model[key] = self._changed(self.model[key], unanswered=True)
+        self.flying = set()
 
     @precondition(lambda self: self.epoch is not None)
     @rule()
@@ -177,7 +180,9 @@ class JournalMachine(RuleBasedStateMachine):
             del self.model[one.key]
             self.flying.discard(one.key)
         elif written is not None:
-            self.model[one.key] = self._changed(pending, base=written, base_until=77.0, server=("run", 9))
+            self.model[one.key] = self._changed(
+                pending, base=written, base_until=77.0, server=("run", 9), unanswered=False
+            )
 
     @precondition(lambda self: self.chunk)
     @rule(stale=st.booleans(), data=st.data())

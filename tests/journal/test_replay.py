@@ -70,6 +70,22 @@ def test_what_the_store_acknowledged_before_contests_nobody(raw: bytes | None, h
     assert decide(again, situation(held)) == Decision(write=False)
 
 
+@pytest.mark.parametrize("base", [BLIND, ABSENT, digest(BASE)], ids=["blind", "over nothing", "over a base"])
+@pytest.mark.parametrize("held", [THEIRS, record("older", NOW - 1000), b""], ids=["newer", "older", "nothing"])
+def test_what_somebody_who_is_gone_had_sent_contests_nobody(base: str | None, held: bytes) -> None:
+    """The store may have held it: what is there now was written, or deleted, over it. Ours is kept as a copy."""
+    again = entry(OURS, base=base, sent=(digest(OURS),), unanswered=True)
+    assert decide(again, situation(held)) == OURS_KEPT
+    assert decide(again, situation(held, resolve=concatenate)) == OURS_KEPT
+    over = (digest(OURS),) if base is BLIND else (base, digest(OURS))
+    assert tuple(dict.fromkeys(first_guard(again))) == over
+
+
+def test_a_deletion_that_somebody_who_is_gone_had_sent_finds_nothing() -> None:
+    """Then it is done, or somebody else has done it."""
+    assert decide(entry(None, unanswered=True, sent=(ABSENT,)), situation(b"")) == Decision(write=False)
+
+
 @pytest.mark.parametrize("at", [NOW, NOW - 1000])
 def test_blind_loses_against_anything(at: float) -> None:
     """Row 2: the store's value stays, however old, and ours becomes a copy."""

@@ -176,6 +176,25 @@ def test_what_a_drainer_without_the_lease_reports_changes_nothing(it: Drain) -> 
     assert (len(it.journal), it.held("a")) == (0, "ours")
 
 
+def test_what_a_drainer_sends_ends_with_its_lease(it: Drain) -> None:
+    """However long it was stopped in between: by then somebody else may have written, or deleted, what it sends."""
+    it.pend("a")
+    begun, calls = it.clock.now, []
+    mark = it.journal.mark_sent
+
+    def stopped(*arguments: Any) -> Any:
+        it.clock.advance(100.0)
+        return mark(*arguments)
+
+    def note(call: Call) -> None:
+        calls.append((call.operation, call.deadline))
+
+    it.journal.mark_sent = stopped
+    it.script.then = note
+    it.round()
+    assert calls == [("reconcile", begun + 30.0)]
+
+
 def test_a_write_that_comes_during_the_round_is_made_over_it(it: Drain) -> None:
     """It is sent next, over what the round has written."""
     it.pend("a")

@@ -150,6 +150,11 @@ class DiskJournal:
             cursor.execute(
                 "UPDATE stores SET epoch=?, lease_until=? WHERE store=?", (epoch + 1, now + seconds, self._store)
             )
+            # Whoever held it before did not give it back.
+            cursor.execute(
+                "UPDATE entries SET unanswered=1, in_flight=0, revision=revision+1 WHERE in_flight<>0 AND store=?",
+                (self._store,),
+            )
             self._held = int(epoch) + 1
             return self._held
 

@@ -35,6 +35,8 @@ class Entry:
         stuck: Class name of the error for which it was set aside, "" while it is not.
         writer: Which process's call it is, where several share a journal.
         committed: Whether the store has acknowledged it once: whoever has replaced it since was free to.
+        unanswered: Whether somebody who is gone had begun to send it: the store may have held it, and somebody may have
+            deleted or replaced it since.
     """
 
     key: str = field(repr=False)
@@ -53,6 +55,7 @@ class Entry:
     stuck: str = ""
     committed: bool = False
     writer: str = ""
+    unanswered: bool = False
 
     def with_sent(self, sent: tuple[str, ...]) -> Entry:
         """Return it with other `sent`; `replace` costs four times that, for every entry of a replay."""
@@ -73,6 +76,7 @@ class Entry:
             self.stuck,
             self.committed,
             self.writer,
+            self.unanswered,
         )
 
     @property
@@ -122,6 +126,7 @@ def fold(pending: Entry, later: Entry, *, was_seen: bool = True) -> tuple[Entry,
         sent=_union(pending.sent, later.sent),
         journaled_at=pending.journaled_at,
         not_before=max(pending.not_before, later.not_before),
+        unanswered=pending.unanswered,
     )
     if not was_seen:
         # Nor has it seen what the pending one was made over.

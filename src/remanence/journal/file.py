@@ -44,6 +44,7 @@ CREATE TABLE entries (
   stuck TEXT NOT NULL,
   committed INTEGER NOT NULL,
   writer TEXT NOT NULL,
+  unanswered INTEGER NOT NULL,
   revision INTEGER NOT NULL DEFAULT 0,
   in_flight INTEGER NOT NULL DEFAULT 0,
   UNIQUE (store, key)

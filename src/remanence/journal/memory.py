@@ -148,6 +148,10 @@ class MemoryJournal:
                 return None
             self._epoch += 1
             self._lease_until = now + seconds
+            # Whoever held it before did not give it back.
+            for key in self._in_flight.keys() & self._entries.keys():
+                self._entries[key] = replace(self._entries[key], unanswered=True)
+            self._in_flight = {}
             return self._epoch
 
     def release(self, epoch: int) -> None:

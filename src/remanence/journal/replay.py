@@ -8,9 +8,11 @@
 | nothing | blind, or it cannot be a deletion | written |
 | nothing, before its time, same server, no eviction since | with a base | somebody deleted it: ours is kept as a copy |
 | anything | expired meanwhile | what it was based on is deleted, anything else stays |
-| something else, or nothing | acknowledged by the store before | the store's stays: it was replaced in the usual way |
+| something else, or nothing | acknowledged by the store before | the store's stays: it was replaced as usual |
+| something else, or nothing | sent by somebody who is gone | written over its known base, else kept as a copy (**) |
 
 (*) If both carry an offset and differ by more than the skew; else the store's stays.
+(**) The store may have held it: then what is there now was written, or deleted, over it.
 """
 
 from __future__ import annotations
@@ -81,8 +83,10 @@ def has_expired(entry: Entry, now: float) -> bool:
 
 def first_guard(entry: Entry) -> tuple[str, ...]:
     """Return what the entry may replace without further thought."""
-    base = ABSENT if entry.base is BLIND else entry.base
-    return (base, *entry.sent)
+    if entry.base is BLIND:
+        # Never empty: that would replace anything.
+        return (entry.version, *entry.sent) if entry.unanswered else (ABSENT, *entry.sent)
+    return (entry.base, *entry.sent)
 
 
 def decide(entry: Entry, situation: Situation) -> Decision:
@@ -95,7 +99,7 @@ def decide(entry: Entry, situation: Situation) -> Decision:
         return Decision(write=False)
     if not situation.held:
         return _over_nothing(entry, situation)
-    if entry.base is BLIND:
+    if entry.base is BLIND or entry.unanswered:
         return _ours_loses(entry)
     theirs = _decoded(situation.held)
     if situation.resolve is not None and theirs is not None and entry.raw is not None:
@@ -118,7 +122,9 @@ def _over_nothing(entry: Entry, situation: Situation) -> Decision:
         and entry.base_until is not None
         and situation.now < entry.base_until
     )
-    return _ours_loses(entry) if was_deleted else Decision(write=True, raw=entry.raw, guard=(ABSENT,))
+    return (
+        _ours_loses(entry) if was_deleted or entry.unanswered else Decision(write=True, raw=entry.raw, guard=(ABSENT,))
+    )
 
 
 def _ours_loses(entry: Entry) -> Decision:

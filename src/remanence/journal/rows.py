@@ -12,17 +12,17 @@ __all__ = ["ADD", "CHANGE", "REMOVE", "REVISION", "SELECT", "entry_of", "sent_of
 
 _FIELDS: Final = (
     "key, operation, raw, version, expires_at, base, base_until, run_id, evictions, sent, sequence, journaled_at, "
-    "not_before, conditional, stuck, committed, writer"
+    "not_before, conditional, stuck, committed, writer, unanswered"
 )
 SELECT: Final = f"SELECT {_FIELDS}, revision, in_flight FROM entries WHERE store=?"  # noqa: S608 - our own words
-ADD: Final = f"INSERT INTO entries (store, {_FIELDS}) VALUES ({', '.join('?' * 18)})"  # noqa: S608
+ADD: Final = f"INSERT INTO entries (store, {_FIELDS}) VALUES ({', '.join('?' * 19)})"  # noqa: S608
 CHANGE: Final = (
     "UPDATE entries SET operation=?, raw=?, version=?, expires_at=?, base=?, base_until=?, run_id=?, evictions=?, "
-    "sent=?, sequence=?, journaled_at=?, not_before=?, conditional=?, stuck=?, committed=?, writer=?, "
+    "sent=?, sequence=?, journaled_at=?, not_before=?, conditional=?, stuck=?, committed=?, writer=?, unanswered=?, "
     "revision=revision+1 WHERE store=? AND key=?"
 )
 REMOVE: Final = "DELETE FROM entries WHERE store=? AND key=?"
-REVISION: Final = 17
+REVISION: Final = 18
 _NOTHING: Final = "-"
 """What stands for ABSENT, whose digest is empty, among the digests that were sent."""
 
@@ -32,7 +32,7 @@ def entry_of(row: Sequence[Any]) -> Entry:
     key, operation, raw, version, expires_at, base, base_until, run_id, evictions, sent, sequence, *rest = row[
         :REVISION
     ]
-    journaled_at, not_before, conditional, stuck, committed, writer = rest
+    journaled_at, not_before, conditional, stuck, committed, writer, unanswered = rest
     return Entry(
         key=key,
         operation=operation,
@@ -50,6 +50,7 @@ def entry_of(row: Sequence[Any]) -> Entry:
         stuck=stuck,
         committed=bool(committed),
         writer=writer,
+        unanswered=bool(unanswered),
     )
 
 
@@ -73,6 +74,7 @@ def values_of(entry: Entry) -> tuple[Any, ...]:
         entry.stuck,
         entry.committed,
         entry.writer,
+        entry.unanswered,
     )
 
 

@@ -101,7 +101,8 @@ def settle(pending: Entry, settlement: Settlement) -> Entry | None:
         return None
     if settlement.written is None:
         return pending
-    return replace(pending, base=settlement.written, base_until=settlement.until, server=settlement.server)
+    written, until, server = settlement.written, settlement.until, settlement.server
+    return replace(pending, base=written, base_until=until, server=server, unanswered=False)
 
 
 def with_sent(sent: tuple[str, ...], version: str) -> tuple[str, ...]:

@@ -159,10 +159,6 @@ DIRECTED: Final[dict[str, Directed]] = {
         story="A pending write wins by its stamp over what another process, whose clock is behind, has written.",
         scenario=_case(((0, "turn a"), (1, "store b")), ("refuse", "refuse"), held=True, skews=_SKEWED),
     ),
-    "two drainers": Directed(
-        story="The background and `replay()` drain at the same time; one is slow, its write after a deletion.",
-        scenario=_case(((0, "store a, replay r, delete e"),), ("refuse",)),
-    ),
     "created late, deleted": Directed(
         story="A creation is journaled while its attempt is under way, and the memory deleted before that arrives.",
         scenario=_case(((0, "create a, delete d, retrieve r"),), ("delay",), coarse=False),
