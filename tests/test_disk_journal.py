@@ -233,6 +233,28 @@ def test_a_deletion_is_of_what_waits_on_its_host(path: Path) -> None:
         assert (one.retrieve(value), one.conflicts()) == ([], [])
 
 
+def test_a_drainer_marks_nothing_as_sent_while_the_store_is_away(path: Path) -> None:
+    """Killed then, it leaves writes behind that the next process can bring home as if it had never tried."""
+    inner = ScriptedManager(Script(then=ConnectionError("away")))
+    with resilient(inner, journal=path) as manager:
+        manager._background.wake = lambda: None  # type: ignore[method-assign,union-attr]
+        manager.store({"conversation_id": "c", "working_memory": "ours"})
+        journal = manager._fallback.journal  # type: ignore[union-attr]
+        marked: list[Any] = []
+        mark = journal.mark_sent
+
+        def noted(*arguments: Any) -> Any:
+            marked.append(arguments)
+            return mark(*arguments)
+
+        journal.mark_sent = noted  # type: ignore[method-assign]
+        manager._round()
+        assert marked == []
+        inner.script.then = None
+        manager.replay()
+        assert len(marked) == 1
+
+
 @pytest.mark.parametrize("applied", [True, False])
 def test_what_a_dead_drainer_had_sent_does_not_come_back_after_a_deletion(path: Path, *, applied: bool) -> None:
     """Nobody can tell whether the store held it: it is kept as a copy, unless it stands."""

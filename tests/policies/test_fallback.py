@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -279,3 +280,20 @@ def test_a_write_after_an_abandoned_one_waits_for_it(it: Setting) -> None:
     it.replay()
     assert (it.held(), it.conflicts()) == ("after", [])
     assert it.store("later").outcome == "committed"
+
+
+@pytest.mark.parametrize("ahead", [300.0, -300.0], ids=["ahead", "behind"])
+def test_clocks_five_minutes_apart_lose_nothing(make: Callable[..., Setting], ahead: float) -> None:
+    """The wrong one of two changes may stand, by its stamp; the other is kept."""
+    it = make()
+    it.store("base")
+    it.down()
+    it.store("ours")
+    it.clock.advance(1.0)
+    it.clock.epoch += ahead
+    it.stranger_writes("theirs")
+    it.clock.epoch -= ahead
+    it.up()
+    it.replay()
+    assert sorted([str(it.held()), *map(str, it.conflicts())]) == ["ours", "theirs"]
+    assert it.held() == ("theirs" if ahead > 0 else "ours")

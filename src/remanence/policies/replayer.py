@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
 from remanence.classify import ErrorClass, classify, is_outage
-from remanence.errors import CircuitOpenError
+from remanence.errors import CircuitOpenError, CorruptRecordError
 from remanence.events import ConflictKept, EntryStuck, ReplayFinished
 from remanence.flow import Call, Flow, Invoke, KeptCopy, Sleep, WriteItem
 from remanence.journal.entry import BLIND, Entry, KeptValue
@@ -135,6 +136,8 @@ class Replayer:
         """Send the oldest entries that are due; give how many of them are settled."""
         now = self._context.clock.monotonic()
         oldest = _within_bytes((yield from self._state.journaling(self._journal.due, now, self._chunk)))
+        if oldest and self._journal.is_shared:
+            yield from self._ask(oldest[0].key, deadline)
         due = yield from self._state.journaling(self._journal.mark_sent, epoch, oldest)
         if not due:
             return 0
@@ -166,6 +169,16 @@ class Replayer:
         if count:
             self._context.tell(ReplayFinished(count, len(self._journal)))
         return count
+
+    def _ask(self, key: str, deadline: float | None) -> Flow:
+        """See that the store answers: what a process had marked as sent as it was killed is not written again blindly.
+
+        While the store is away a drainer is in the middle of a round most of the time.
+        """
+        call = Call("retrieve", key)
+        call.deadline = deadline
+        with suppress(CorruptRecordError):  # an answer, too
+            yield Invoke(call)
 
     def _first_item(self, entry: Entry, now: float) -> WriteItem:
         if has_expired(entry, now):
