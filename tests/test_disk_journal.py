@@ -13,6 +13,7 @@ import pytest
 
 from remanence import InMemoryManager, JournalUnavailableError, RedisWorkingMemoryManager, resilient
 from remanence.flow import Call
+from remanence.journal.entry import KeptValue
 from remanence.lab import RedisServer
 from tests.support import Script, ScriptedManager, wait_until
 
@@ -196,6 +197,49 @@ def test_what_another_process_has_brought_home_is_still_served_while_the_store_i
         assert one.store({**value, "working_memory": "second"}).outcome == "journaled"
         one.replay()
         assert (one.retrieve(value)[0].working_memory, one.conflicts()[0].text) == ("theirs", "second")
+
+
+def test_what_was_never_in_the_store_is_nobodys_base(path: Path) -> None:
+    """A value that lost, and is served as last known in the next outage, has not seen what it lost against."""
+    value = {"conversation_id": "c", "working_memory": "first"}
+    away = ConnectionError("away")
+    inner, beside = ScriptedManager(Script()), ScriptedManager(Script())
+    beside.backend = inner.backend
+    InMemoryManager.store(_plain(inner), {**value, "working_memory": "theirs"})
+    with resilient(inner, journal=path) as one, resilient(beside, journal=path) as other:
+        one._background.wake = other._background.wake = lambda: None  # type: ignore[method-assign,union-attr]
+        inner.script.then = away
+        one.store(value)
+        other.replay()
+        assert one.retrieve(value).source == "stale"
+        one.store({**value, "working_memory": "second"})
+        inner.script.then = None
+        other.replay()
+        assert other.retrieve(value)[0].working_memory == "theirs"
+        assert sorted(str(conflict.text) for conflict in other.conflicts()) == ["first", "second"]
+
+
+def test_a_deletion_leaves_what_is_kept_while_it_is_under_way(path: Path) -> None:
+    """It may be of a write that began after the memory was deleted."""
+    value = {"conversation_id": "c", "working_memory": "text"}
+    inner = ScriptedManager(Script())
+    with resilient(inner, journal=path) as manager:
+        manager._background.wake = lambda: None  # type: ignore[method-assign,union-attr]
+        manager.store(value)
+        journal = manager._fallback.journal  # type: ignore[union-attr]
+        before, since = KeptValue("memory:WORKING_MEMORY:c", b"1"), KeptValue("memory:WORKING_MEMORY:c", b"2")
+        journal.keep(before)
+        inner.script.then = lambda _: journal.keep(since)
+        assert manager.delete(value).outcome == "committed"
+        inner.script.then = None
+        assert journal.kept() == [since]
+        journal.forget_kept(since)
+
+
+def _plain(inner: InMemoryManager) -> InMemoryManager:
+    manager = InMemoryManager()
+    manager.backend = inner.backend
+    return manager
 
 
 def test_a_batch_has_not_seen_what_waits_before_its_caller_is_told(path: Path) -> None:

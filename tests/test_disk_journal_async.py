@@ -161,3 +161,28 @@ def test_a_cancellation_meets_the_flow_at_its_next_step() -> None:
 
     for goes_on in (False, True):
         run_bounded(play(goes_on=goes_on))
+
+
+def test_a_cancellation_is_not_lost_where_the_step_fails() -> None:
+    """Its caller waits for that, not for the failure."""
+    held = threading.Event()
+
+    def fail() -> None:
+        held.wait(5)
+        raise JournalFullError("full")
+
+    def flow() -> Flow:
+        yield Blocking(fail)
+
+    async def play() -> None:
+        driver = AsyncDriver((), lambda _: None, FakeClock())  # type: ignore[arg-type,return-value]
+        task = asyncio.create_task(driver.drive(flow(), None, 0))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.sleep(0)
+        held.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        driver.close()
+
+    run_bounded(play())

@@ -45,10 +45,31 @@ def measure_calls(setting: Setting) -> list[Figure]:
         breaker.force_open()
         with settled_memory():
             figures = [
-                p50("store to the disk journal, first of its conversation", manager.store, fresh, count, at_most(250)),
-                p50("store to the disk journal, over a known base", manager.store, known, len(known), at_most(250)),
-                p50("store to the disk journal, folded into a pending one", manager.store, known, count, at_most(250)),
-                p50("retrieve, pending on disk", manager.retrieve, known, count, at_most(250)),
+                p50(
+                    "store to the disk journal, first of its conversation",
+                    manager.store,
+                    fresh,
+                    count,
+                    at_most(250),
+                    row="disk-journal",
+                ),
+                p50(
+                    "store to the disk journal, over a known base",
+                    manager.store,
+                    known,
+                    len(known),
+                    at_most(250),
+                    row="disk-journal",
+                ),
+                p50(
+                    "store to the disk journal, folded into a pending one",
+                    manager.store,
+                    known,
+                    count,
+                    at_most(250),
+                    row="disk-journal",
+                ),
+                p50("retrieve, pending on disk", manager.retrieve, known, count, at_most(250), row="disk-journal"),
             ]
         breaker.reset()
         assert not manager.replay(timeout=60).pending

@@ -49,7 +49,15 @@ def measure_open(setting: Setting) -> list[Figure]:
     return figures
 
 
-def p50(what: str, operation: Callable[[Any], object], items: Sequence[Any], count: int, budget: Budget) -> Figure:
+def p50(
+    what: str,
+    operation: Callable[[Any], object],
+    items: Sequence[Any],
+    count: int,
+    budget: Budget,
+    *,
+    row: str = "open-breaker",
+) -> Figure:
     """Return the median call of each batch, and how the batches vary."""
     medians: list[float] = []
     clock = time.perf_counter_ns
@@ -62,7 +70,7 @@ def p50(what: str, operation: Callable[[Any], object], items: Sequence[Any], cou
             operation(item)
             costs.append((clock() - start) / 1000)
         medians.append(percentile(costs, 0.5))
-    return Figure("open-breaker", f"breaker open: {what}", "µs p50", estimate(medians), budget)
+    return Figure(row, f"breaker open: {what}", "µs p50", estimate(medians), budget)
 
 
 @contextmanager

@@ -116,12 +116,12 @@ class _Decorated:
         """Start empty in a child process."""
         if self._breaker is not None:
             self._breaker.reset_locks()
-        if self._fallback is not None and self._background is not None:
-            self._fallback.forget()
-            self._background.reset()
+        _busy.discard(self)
         if isinstance(self._driver, AsyncDriver):
             self._driver.after_fork()
-        _busy.discard(self)
+        if self._fallback is not None and self._background is not None and not self._closed:
+            self._background.reset()
+            self._fallback.forget()  # last: the journal on disk may have become unusable
 
     def _check_open(self) -> None:
         if self._closed:

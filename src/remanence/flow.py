@@ -102,6 +102,7 @@ class Call:
         guarded: Whether the write must be refused once its time is up; False on a bare manager's plain store.
         sequence: Order of entry among this process's calls for a fallback.
         items: The calls of a batch.
+        kept: For a deletion with a fallback, up to which number what waits to be kept goes with the memory.
     """
 
     __slots__ = (
@@ -112,6 +113,7 @@ class Call:
         "guarded",
         "input",
         "items",
+        "kept",
         "key",
         "known",
         "metadata",
@@ -161,6 +163,7 @@ class Call:
         self.unsettled_until = 0.0
         self.guarded = guarded
         self.sequence = 0
+        self.kept = 0
         self.items = items
 
     def __repr__(self) -> str:
@@ -285,7 +288,18 @@ class AsyncDriver:
 
     async def drive(self, flow: Flow, call: Call | None, index: int) -> Any:
         """Run `flow`, whose inside begins at policy `index`, and return its result."""
-        cancelled: asyncio.CancelledError | None = None
+        cancelled: list[asyncio.CancelledError] = []
+        try:
+            result = await self._drive(flow, call, index, cancelled)
+        except BaseException as error:
+            if cancelled:  # its caller is waiting for that
+                raise cancelled.pop() from error
+            raise
+        if cancelled:
+            raise cancelled.pop()
+        return result
+
+    async def _drive(self, flow: Flow, call: Call | None, index: int, cancelled: list[asyncio.CancelledError]) -> Any:
         try:
             step = next(flow)
             while True:
@@ -293,10 +307,9 @@ class AsyncDriver:
                 result: Any = None
                 try:
                     if type(step) is Blocking:
-                        result, failure, interruption = await self._block(step)
-                        cancelled = cancelled or interruption
-                    elif cancelled is not None:
-                        failure, cancelled = cancelled, None
+                        result, failure = await self._block(step, cancelled)
+                    elif cancelled:
+                        failure = cancelled.pop()
                     elif step is PROCEED:
                         result = await self.run(call, index)  # type: ignore[arg-type]
                     elif type(step) is Invoke:
@@ -308,25 +321,22 @@ class AsyncDriver:
                 # Outside the except block, whose error would become the context of what the flow raises.
                 step = flow.send(result) if failure is None else flow.throw(failure)
         except StopIteration as stop:
-            if cancelled is not None:
-                raise cancelled from None
             return stop.value
         finally:
-            failure = cancelled = None  # they know this frame by their tracebacks: let go, or only the collector does
+            failure = None  # it knows this frame by its traceback: let go, or only the collector frees the two
 
-    async def _block(self, step: Blocking) -> tuple[Any, BaseException | None, asyncio.CancelledError | None]:
-        """Have the thread do a step; give its result, or how it failed, and the cancellation that came meanwhile."""
+    async def _block(self, step: Blocking, cancelled: list[asyncio.CancelledError]) -> tuple[Any, BaseException | None]:
+        """Have the thread do a step; give its result or failure, and note the cancellation that came meanwhile."""
         if self._writer is None:
             self._writer = ThreadPoolExecutor(1, "remanence-journal")
         done = asyncio.get_running_loop().run_in_executor(self._writer, step.work)
-        interruption = None
         while not done.done():
             try:
                 await asyncio.wait((done,))
             except asyncio.CancelledError as error:
-                interruption = error
+                cancelled[:] = [error]
         failure = done.exception()
-        return None if failure is not None else done.result(), failure, interruption
+        return None if failure is not None else done.result(), failure
 
     async def _bounded(self, call: Call) -> Any:
         if call.deadline is None:

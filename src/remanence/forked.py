@@ -6,6 +6,7 @@ The parent keeps the pending writes, and the locks may be held by threads that a
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import weakref
 from collections.abc import Callable
@@ -18,6 +19,8 @@ __all__ = ["at_process_end", "reset_after_fork"]
 class _Resettable(Protocol):
     def after_fork(self) -> None: ...
 
+
+_log = logging.getLogger("remanence")
 
 _objects: weakref.WeakSet[_Resettable] = weakref.WeakSet()
 
@@ -40,7 +43,10 @@ def _finalize(action: Callable[[], None]) -> None:
 
 def _reset_all() -> None:
     for target in list(_objects):
-        target.after_fork()
+        try:
+            target.after_fork()
+        except Exception as error:  # noqa: BLE001 - the others have to begin anew all the same
+            _log.error("a manager cannot be used after a fork (%s)", type(error).__name__)
 
 
 if hasattr(os, "register_at_fork"):

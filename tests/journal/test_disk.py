@@ -139,6 +139,18 @@ def test_after_a_restart_of_the_machine_numbers_go_on(held: DiskJournal, path: P
     other.close()
 
 
+def test_after_a_restart_of_the_machine_all_processes_number_alike(held: DiskJournal, path: Path) -> None:
+    """Whichever comes first: the offset is in the file."""
+    with held._file.transaction() as cursor:
+        cursor.execute("UPDATE stores SET last_sequence=?", (time.monotonic_ns() + 10**12,))
+    first, second = opened(path), opened(path)
+    numbers = [journal.number() for journal in (first, second, first, second)]
+    assert numbers == sorted(numbers)
+    assert numbers[0] > time.monotonic_ns() + 10**11
+    first.close()
+    second.close()
+
+
 def test_what_waited_for_an_attempt_before_a_restart_of_the_machine_is_due(held: DiskJournal) -> None:
     """Nothing of before it is under way."""
     add(held, "k", not_before=time.monotonic() + 10**6)
@@ -219,6 +231,63 @@ def test_a_second_manager_of_a_process_leaves_the_first_ones_locks_alone(held: D
     again.close()
 
 
+def test_a_forked_child_holds_locks_of_its_own(held: DiskJournal, path: Path) -> None:
+    """When its parent has gone, another process that comes and goes leaves the child's file in place."""
+    code = "import sys; from tests.journal.test_disk import opened, Path; opened(Path(sys.argv[1])).close()"
+    go, told = os.pipe(), os.pipe()
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            held.clear()
+            os.write(told[1], b"x")
+            os.read(go[0], 1)
+            add(held, "child")
+            status = 0
+        finally:
+            os._exit(status)
+    add(held, "parent")
+    os.read(told[0], 1)
+    held.close()
+    subprocess.run([sys.executable, "-c", code, str(path)], check=True, timeout=30)
+    os.write(go[1], b"x")
+    assert os.waitpid(child, 0)[1] == 0
+    again = opened(path)
+    assert [e.key for e in again.entries()] == ["parent", "child"]
+    again.close()
+    for end in (*go, *told):
+        os.close(end)
+
+
+def test_a_fork_in_the_middle_of_a_write_leaves_both_able_to_write(held: DiskJournal) -> None:
+    """Whatever other threads are doing."""
+    done = threading.Event()
+
+    def write() -> None:
+        while not done.is_set():
+            add(held, "busy")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for _ in range(5):
+            child = os.fork()
+            if not child:
+                status = 1
+                try:
+                    held.clear()
+                    add(held, "child")
+                    status = 0
+                finally:
+                    os._exit(status)
+            assert os.waitpid(child, 0)[1] == 0
+    finally:
+        done.set()
+        writer.join()
+    add(held, "parent")
+    assert {e.key for e in held.entries()} == {"busy", "child", "parent"}
+
+
 def test_what_a_killed_process_was_told_is_kept_is_there(path: Path) -> None:
     """Killed at any moment: every write that it has reported is in the file, whole, and at most one more."""
     code = (
@@ -257,7 +326,11 @@ def test_a_text_that_was_brought_home_is_not_left_in_the_file(held: DiskJournal,
     add(held, "k", raw=b"a very private text" * 100)
     epoch = held.lease(0.0, 30.0)
     assert epoch is not None
+    log = Path(f"{path}-wal")
+    assert b"very private" in log.read_bytes()
     held.settle(epoch, [Settlement(one) for one in held.mark_sent(epoch, held.due(0.0, 10))])
+    held.release(epoch)
+    assert b"very private" not in log.read_bytes()
     held.close()
     assert b"very private" not in path.read_bytes()
     held.clear()
@@ -348,7 +421,7 @@ def test_a_corrupt_journal_is_refused(held: DiskJournal, path: Path) -> None:
 def test_a_full_disk_refuses_the_write_and_keeps_the_others(held: DiskJournal) -> None:
     """The error says what is the matter and shows nothing of the text."""
     kept = add(held, "k")
-    connection = held._file._writer
+    connection = held._file._connected()[0]
     pages = connection.execute("PRAGMA page_count").fetchone()[0]
     connection.execute(f"PRAGMA max_page_count = {pages}")  # SQLite answers as on a full disk
     with pytest.raises(JournalUnavailableError, match="full disk") as caught:
@@ -359,6 +432,31 @@ def test_a_full_disk_refuses_the_write_and_keeps_the_others(held: DiskJournal) -
     connection.execute("PRAGMA max_page_count = 1000000")
     add(held, "later")
     assert len(held) == 2
+
+
+def test_many_calls_do_not_each_wait_for_a_stuck_process(held: DiskJournal, path: Path) -> None:
+    """Two hundred of them would wait for four seconds, one after the other."""
+    other = opened(path)
+    with other._file.transaction():
+        begun = time.monotonic()
+        for number in range(200):
+            with pytest.raises(JournalUnavailableError):
+                add(held, f"k{number}")
+        assert time.monotonic() - begun < 2.0
+    add(held, "after")
+    other.close()
+
+
+def test_what_is_kept_since_a_deletion_began_is_not_its_own(held: DiskJournal) -> None:
+    """Only what waited before goes with the memory."""
+    first, second, other = KeptValue("k", b"1"), KeptValue("k", b"2"), KeptValue("o", b"3")
+    assert held.last_kept == 0
+    held.keep(first)
+    held.keep(other)
+    before = held.last_kept
+    held.keep(second)
+    held.forget_kept_of("k", before)
+    assert held.kept() == [other, second]
 
 
 def test_opening_waits_for_a_process_that_writes(held: DiskJournal, path: Path) -> None:

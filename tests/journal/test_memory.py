@@ -217,7 +217,8 @@ class JournalMachine(RuleBasedStateMachine):
         """Have a copy kept, or its memory deleted."""
         value = data.draw(st.sampled_from(self.kept))
         if all_of_it:
-            self.journal.forget_kept_of(value.key)
+            last = self.journal.last_kept
+            self.journal.forget_kept_of(value.key, last)
             self.kept = [other for other in self.kept if other.key != value.key]
         else:
             self.journal.forget_kept(value)

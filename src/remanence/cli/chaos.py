@@ -130,6 +130,7 @@ def _table(total: Total) -> str:
         ("  while something was wrong", f"{total.away:,} ({total.away / acknowledged:.0%})"),
         ("  taken by the journal", f"{total.journaled:,} ({total.journaled / acknowledged:.0%})"),
         ("conversations", f"{total.conversations:,}"),
+        ("compared with what is left", f"{total.compared:,}, the last of each writer and conversation"),
         ("lost", f"{total.lost:,}"),
         ("came back after a deletion", f"{total.back:,}"),
         ("unknown", f"{total.unknown:,}"),

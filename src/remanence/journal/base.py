@@ -37,8 +37,8 @@ class Journal(Protocol):
         ...
 
     @property
-    def has_kept(self) -> bool:
-        """Whether values wait to be kept as copies."""
+    def last_kept(self) -> int:
+        """Number of the last value that waits to be kept as a copy, 0 where none does."""
         ...
 
     def clear(self) -> None:
@@ -119,8 +119,8 @@ class Journal(Protocol):
         """Remove a value that the store has as a copy now."""
         ...
 
-    def forget_kept_of(self, key: str) -> None:
-        """Remove what waits to be kept for a memory that was deleted on purpose."""
+    def forget_kept_of(self, key: str, until: int) -> None:
+        """Remove what waits to be kept for a memory that was deleted on purpose, up to the value of that number."""
         ...
 
     def retry_stuck(self) -> None:

@@ -20,6 +20,10 @@ _MOST_WAIT: Final = 60.0
 """Seconds: far more than an attempt may take. A monotonic time beyond that is of before a restart of the machine."""
 
 
+_MOST_DUE: Final = 8 * 1024 * 1024
+"""Bytes of records to read at a time: twice what a drainer sends in one go."""
+
+
 class DiskJournal:
     """Pending writes, one a key, oldest first, in a file; see `memory.MemoryJournal` for what each method does.
 
@@ -53,13 +57,21 @@ class DiskJournal:
         self._held = 0
         with self._file.opening() as cursor:
             cursor.execute("INSERT OR IGNORE INTO stores (store) VALUES (?)", (self._store,))
-            last = cursor.execute("SELECT last_sequence FROM stores WHERE store=?", (self._store,)).fetchone()[0]
-        # The machine's monotonic clock orders the calls of all processes, until it begins anew with the machine.
-        self._ahead = max(0, last - time.monotonic_ns())
+            last, ahead = cursor.execute(
+                "SELECT last_sequence, ahead FROM stores WHERE store=?", (self._store,)
+            ).fetchone()
+            # The machine's monotonic clock orders the calls of all processes. When it begins anew with the machine, the
+            # first process says by how much all are ahead of it from then on.
+            now = time.monotonic_ns()
+            if last > now + ahead:
+                ahead = last - now
+                cursor.execute("UPDATE stores SET ahead=? WHERE store=?", (ahead, self._store))
+        self._ahead = ahead
         self._last_number = 0
 
     def clear(self) -> None:
         """Take a connection of its own; in a child process after fork, which shares what waits with its parent."""
+        self._file.after_fork(in_child=True)  # whichever of the two comes first
         self._file.open()
         self._closed = False
         self._begin()
@@ -79,9 +91,11 @@ class DiskJournal:
         return not kept and entries == stuck
 
     @property
-    def has_kept(self) -> bool:
-        """Whether values wait to be kept as copies."""
-        return bool(self._current()[2])
+    def last_kept(self) -> int:
+        """Number of the last value that waits to be kept as a copy, 0 where none does."""
+        if not self._current()[2]:
+            return 0
+        return int(self._file.read("SELECT ifnull(max(position), 0) FROM kept")[0][0])
 
     def get(self, key: str) -> Entry | None:
         """Return the pending write of a key."""
@@ -166,6 +180,8 @@ class DiskJournal:
             )
             cursor.execute("UPDATE stores SET lease_until=0 WHERE store=? AND epoch=?", (self._store, epoch))
         self._chunk = {}
+        if self.is_idle:
+            self._file.tidy()
         if epoch == self._held:
             self._held = 0
             if self._closed:
@@ -173,19 +189,24 @@ class DiskJournal:
 
     def due(self, now: float, limit: int) -> list[Entry]:
         """Return the oldest entries that may be replayed by now (monotonic)."""
-        rows = self._file.read(
-            f"{SELECT} AND stuck='' AND (not_before<=? OR not_before>?) ORDER BY position LIMIT ?",
-            *(self._store, now, now + _MOST_WAIT, limit),
-        )
-        found = [(entry_of(row), row[REVISION]) for row in rows]
-        self._chunk = {entry.key: (entry, revision) for entry, revision in found}
-        return [entry for entry, _ in found]
+        self._chunk = {}
+        size = 0
+        sql = f"{SELECT} AND stuck='' AND (not_before<=? OR not_before>?) ORDER BY position LIMIT ?"
+        with self._file.looking() as cursor:
+            for row in cursor.execute(sql, (self._store, now, now + _MOST_WAIT, limit)):
+                entry = entry_of(row)
+                self._chunk[entry.key] = (entry, row[REVISION])
+                size += entry.size
+                if size > _MOST_DUE:
+                    break
+        return [entry for entry, _ in self._chunk.values()]
 
     def next_due(self) -> float | None:
         """Return the earliest `not_before` of what waits, None when nothing does."""
-        earliest: float | None = self._file.read(
-            "SELECT min(not_before) FROM entries WHERE store=? AND stuck=''", self._store
-        )[0][0]
+        with self._file.looking() as cursor:
+            earliest: float | None = cursor.execute(
+                "SELECT min(not_before) FROM entries WHERE store=? AND stuck=''", (self._store,)
+            ).fetchone()[0]
         return earliest
 
     def mark_sent(self, epoch: int, entries: Sequence[Entry]) -> list[Entry]:
@@ -249,8 +270,9 @@ class DiskJournal:
 
     def kept(self) -> list[KeptValue]:
         """Return the values that wait to be kept as conflict copies."""
-        rows = self._file.read("SELECT key, raw FROM kept WHERE store=? ORDER BY position", self._store)
-        return [KeptValue(key, raw) for key, raw in rows]
+        with self._file.looking() as cursor:
+            rows = cursor.execute("SELECT key, raw FROM kept WHERE store=? ORDER BY position", (self._store,))
+            return [KeptValue(key, raw) for key, raw in rows]
 
     def forget_kept(self, value: KeptValue) -> None:
         """Remove a value that the store has as a copy now."""
@@ -260,10 +282,10 @@ class DiskJournal:
                 (self._store, value.key, value.raw),
             )
 
-    def forget_kept_of(self, key: str) -> None:
-        """Remove what waits to be kept for a memory that was deleted on purpose."""
+    def forget_kept_of(self, key: str, until: int) -> None:
+        """Remove what waits to be kept for a memory that was deleted on purpose, up to the value of that number."""
         with self._file.transaction() as cursor:
-            cursor.execute("DELETE FROM kept WHERE store=? AND key=?", (self._store, key))
+            cursor.execute("DELETE FROM kept WHERE store=? AND key=? AND position<=?", (self._store, key, until))
 
     def retry_stuck(self) -> None:
         """Give every entry that was set aside another chance."""
@@ -275,8 +297,8 @@ class DiskJournal:
 
     def entries(self) -> list[Entry]:
         """Return everything that is pending, oldest first."""
-        rows = self._file.read(f"{SELECT} ORDER BY position", self._store)
-        return [entry_of(row) for row in rows]
+        with self._file.looking() as cursor:
+            return [entry_of(row) for row in cursor.execute(f"{SELECT} ORDER BY position", (self._store,))]
 
     def counts(self) -> JournalCounts:
         """Return what is held."""

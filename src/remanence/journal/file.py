@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import stat
 import threading
+import time
+import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -15,10 +18,19 @@ from remanence.errors import JournalUnavailableError
 
 __all__ = ["JournalFile"]
 
+_log = logging.getLogger("remanence")
+
 _APPLICATION_ID: Final = 0x52454D41  # "REMA"
 _SCHEMA_VERSION: Final = 1
 _BUSY_SECONDS: Final = 0.02
 """What a call may wait for another process's transaction, which takes a fraction of a millisecond."""
+
+_TURN_SECONDS: Final = 0.2
+"""What a thread may wait for the others of its process."""
+_BUSY_MESSAGE: Final = (
+    "the journal {name!r} is being written for longer than a call may wait. What it holds is intact, this write was "
+    "not kept; repeat the write."
+)
 
 _OPENING_SECONDS: Final = 2.0
 """What opening may wait: nobody has been told anything yet, and another process may be in the middle of its own."""
@@ -64,7 +76,8 @@ CREATE TABLE stores (
   size INTEGER NOT NULL DEFAULT 0,
   epoch INTEGER NOT NULL DEFAULT 0,
   lease_until REAL NOT NULL DEFAULT 0,
-  last_sequence INTEGER NOT NULL DEFAULT 0
+  last_sequence INTEGER NOT NULL DEFAULT 0,
+  ahead INTEGER NOT NULL DEFAULT 0
 );
 CREATE TRIGGER entry_added AFTER INSERT ON entries BEGIN
   UPDATE stores SET entries = entries + 1, stuck = stuck + (new.stuck <> ''), size = size + ifnull(length(new.raw), 0),
@@ -91,7 +104,8 @@ END;
 class JournalFile:
     """One process's way to a journal's file; its methods may be called by any thread.
 
-    Reading waits for nobody: not for other processes, nor for a write of this one, which may have to wait for the disk.
+    Short questions have a connection of their own: they wait for nobody, not for other processes, nor for a write of
+    this one, which may have to wait for the disk.
 
     Args:
         path: Of the file; it is made if there is none, its directory is not.
@@ -102,27 +116,85 @@ class JournalFile:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(os.path.abspath(path))  # noqa: PTH100 - a link must be seen as one, not followed
+        self._connections: tuple[sqlite3.Connection, sqlite3.Connection] | None = None
+        self._lock, self._reading = threading.Lock(), threading.Lock()
+        self._refused_at = 0.0
         self.open()
+        _files.add(self)
 
     def open(self) -> None:
-        """Connect, in a child process too: what it has of its parent's connections must not be touched."""
-        self._lock, self._reading = threading.Lock(), threading.Lock()
-        self._inherited = getattr(self, "_connections", None)
-        with _opening(), _in_our_words(self.path):
-            _check(self.path)
-            self._connections = (_connect(self.path), _plain(self.path))
-        self._writer, self._reader = self._connections
+        """Connect; one that is open is left alone."""
+        with self._lock, self._reading, _opening(), _in_our_words(self.path):
+            if self._connections is None:
+                _check(self.path)
+                self._connections = (_connect(self.path), _plain(self.path))
 
     def close(self) -> None:
         """Close the connections."""
         with self._lock, self._reading:
-            self._reader.close()
-            self._writer.close()
+            self._shut()
+
+    def _shut(self) -> None:
+        connections, self._connections = self._connections, None
+        for connection in connections or ():
+            connection.close()
+
+    def _connected(self) -> tuple[sqlite3.Connection, sqlite3.Connection]:
+        if self._connections is None:
+            message = f"the journal {self.path.name!r} is closed. What it holds is intact, this write was not kept."
+            raise JournalUnavailableError(message)
+        return self._connections
+
+    def before_fork(self) -> None:
+        """Close the connections, whose locks a child would take for its own, and hold everybody up until after it.
+
+        Source: https://www.sqlite.org/howtocorrupt.html, section 2.6.
+        """
+        self._lock.acquire()
+        self._reading.acquire()
+        self._was_open = self._connections is not None
+        self._shut()
+
+    def after_fork(self, *, in_child: bool) -> None:
+        """Go on in the parent; in the child somebody has to `open` it."""
+        if in_child:
+            self._lock, self._reading = threading.Lock(), threading.Lock()
+            return
+        try:
+            if self._was_open:
+                self._connections = (_connect(self.path, is_known=True), _plain(self.path))
+        except (sqlite3.Error, JournalUnavailableError) as error:
+            _log.error("the journal could not be opened again after a fork (%s)", type(error).__name__)
+        finally:
+            self._reading.release()
+            self._lock.release()
+
+    @contextmanager
+    def _alone(self) -> Iterator[sqlite3.Connection]:
+        # A lock that another process holds costs each waiting thread its time, one after the other.
+        if not self._lock.acquire(timeout=_TURN_SECONDS):
+            raise JournalUnavailableError(_BUSY_MESSAGE.format(name=self.path.name))
+        try:
+            with _in_our_words(self.path):
+                connection = self._connected()[0]
+                # Nor does each of many calls wait for a process that has just been waited for.
+                if self._refused_at and time.monotonic() - self._refused_at < _BUSY_SECONDS:
+                    connection.execute("PRAGMA busy_timeout = 0")
+                try:
+                    yield connection
+                except sqlite3.OperationalError as error:
+                    self._refused_at = time.monotonic() if _code(error) == sqlite3.SQLITE_BUSY else 0.0
+                    raise
+                finally:
+                    if self._refused_at:
+                        connection.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1_000:.0f}")
+        finally:
+            self._lock.release()
 
     @contextmanager
     def opening(self) -> Iterator[sqlite3.Cursor]:
         """Write as `transaction` does, but wait longer for others: no call waits for this."""
-        with _patiently(self._writer), self.transaction() as cursor:
+        with self._alone() as connection, _patiently(connection), _transaction(connection) as cursor:
             yield cursor
 
     @contextmanager
@@ -132,21 +204,24 @@ class JournalFile:
         Raises:
             JournalUnavailableError: Nothing was changed.
         """
-        with self._lock, _in_our_words(self.path):
-            cursor = self._writer.cursor()
-            cursor.execute("BEGIN IMMEDIATE")
-            try:
-                yield cursor
-                cursor.execute("COMMIT")
-            except BaseException:
-                if self._writer.in_transaction:
-                    cursor.execute("ROLLBACK")
-                raise
+        with self._alone() as connection, _transaction(connection) as cursor:
+            yield cursor
+
+    @contextmanager
+    def looking(self) -> Iterator[sqlite3.Cursor]:
+        """Ask what takes long, over the connection for writing: no short question waits for it."""
+        with self._alone() as connection, closing(connection.cursor()) as cursor:
+            yield cursor
+
+    def tidy(self) -> None:
+        """Leave no text behind in the log of changes, unless somebody is reading it."""
+        with suppress(JournalUnavailableError), self._alone() as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def read(self, sql: str, *values: Any) -> list[Any]:
-        """Return the rows of a question."""
+        """Return the rows of a short question."""
         with self._reading, _in_our_words(self.path):
-            return self._reader.execute(sql, values).fetchall()
+            return self._connected()[1].execute(sql, values).fetchall()
 
     def changes(self) -> int:
         """Return a number that changes when anybody has written."""
@@ -170,26 +245,41 @@ def _opening() -> threading.Lock:
 @contextmanager
 def _patiently(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute(f"PRAGMA busy_timeout = {_OPENING_SECONDS * 1_000:.0f}")
-    yield
-    connection.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1_000:.0f}")
+    try:
+        yield
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1_000:.0f}")
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Cursor]:
+    cursor = connection.cursor()
+    cursor.execute("BEGIN IMMEDIATE")
+    try:
+        yield cursor
+        cursor.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            cursor.execute("ROLLBACK")
+        raise
 
 
 def _plain(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect(path: Path, *, is_known: bool = False) -> sqlite3.Connection:
     connection = _plain(path)
     try:
         with _patiently(connection):
-            _prepare(connection, path)
+            _prepare(connection, path, is_known=is_known)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+def _prepare(connection: sqlite3.Connection, path: Path, *, is_known: bool) -> None:
     application_id, version = (
         connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
     )
@@ -206,7 +296,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("PRAGMA secure_delete = ON")
     if is_new:
         _create(connection)
-    elif connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+    elif not is_known and connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
         _refuse(path, "is corrupt", "move it away to look at it, or name another file")
 
 
@@ -275,11 +365,14 @@ def _in_our_words(path: Path) -> Iterator[None]:
         error = caught
     if error is not None:
         # Outside: SQLite's own text may quote what was to be written.
-        code = (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
-        what, do = next((words for codes, words in _REASONS if code in codes), _OTHERWISE)
+        what, do = next((words for codes, words in _REASONS if _code(error) in codes), _OTHERWISE)
         raise JournalUnavailableError(
             f"the journal {path.name!r} {what}. What it holds is intact, this write was not kept; {do}."
         )
+
+
+def _code(error: sqlite3.Error) -> int:
+    return (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
 
 
 _REASONS: Final[tuple[tuple[frozenset[int], tuple[str, str]], ...]] = (
@@ -298,3 +391,27 @@ _REASONS: Final[tuple[tuple[frozenset[int], tuple[str, str]], ...]] = (
     ),
 )
 _OTHERWISE: Final = ("does not work", "look at the disk")
+
+
+_files: weakref.WeakSet[JournalFile] = weakref.WeakSet()
+_paused: list[JournalFile] = []
+
+
+def _before_fork() -> None:
+    _paused[:] = list(_files)
+    for file in _paused:
+        file.before_fork()
+
+
+def _after_fork(*, in_child: bool) -> None:
+    for file in reversed(_paused):
+        file.after_fork(in_child=in_child)
+    _paused.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=lambda: _after_fork(in_child=False),
+        after_in_child=lambda: _after_fork(in_child=True),
+    )

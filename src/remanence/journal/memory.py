@@ -43,7 +43,8 @@ class MemoryJournal:
         """Forget everything, with a fresh lock; for a child process after fork, whose parent keeps the entries."""
         self._lock = threading.Lock()
         self._entries: OrderedDict[str, Entry] = OrderedDict()
-        self._kept: list[KeptValue] = []
+        self._kept: dict[int, KeptValue] = {}
+        self._last_kept = 0
         self._stuck = 0
         self._size = 0
         self._in_flight: dict[str, int] = {}
@@ -60,9 +61,9 @@ class MemoryJournal:
         return not self._kept and len(self._entries) == self._stuck
 
     @property
-    def has_kept(self) -> bool:
-        """Whether values wait to be kept as copies."""
-        return bool(self._kept)
+    def last_kept(self) -> int:
+        """Number of the last value that waits to be kept as a copy, 0 where none does."""
+        return self._last_kept if self._kept else 0
 
     def get(self, key: str) -> Entry | None:
         """Return the pending write of a key."""
@@ -246,20 +247,21 @@ class MemoryJournal:
     def kept(self) -> list[KeptValue]:
         """Return the values that wait to be kept as conflict copies."""
         with self._lock:
-            return list(self._kept)
+            return list(self._kept.values())
 
     def forget_kept(self, value: KeptValue) -> None:
         """Remove a value that the store has as a copy now."""
         with self._lock:
-            if value in self._kept:
-                self._kept.remove(value)
+            number = next((number for number, each in self._kept.items() if each == value), None)
+            if number is not None:
+                del self._kept[number]
                 self._size -= value.size
 
-    def forget_kept_of(self, key: str) -> None:
-        """Remove what waits to be kept for a memory that was deleted on purpose."""
+    def forget_kept_of(self, key: str, until: int) -> None:
+        """Remove what waits to be kept for a memory that was deleted on purpose, up to the value of that number."""
         with self._lock:
-            self._size -= sum(value.size for value in self._kept if value.key == key)
-            self._kept = [value for value in self._kept if value.key != key]
+            gone = [number for number, value in self._kept.items() if value.key == key and number <= until]
+            self._size -= sum(self._kept.pop(number).size for number in gone)
 
     def retry_stuck(self) -> None:
         """Give every entry that was set aside another chance."""
@@ -300,5 +302,6 @@ class MemoryJournal:
         self._stuck -= bool(pending.stuck)
 
     def _keep(self, value: KeptValue) -> None:
-        self._kept.append(value)
+        self._last_kept += 1
+        self._kept[self._last_kept] = value
         self._size += value.size

@@ -76,7 +76,7 @@ class FallbackCalls:
 
     def forget_waiting(self, key: str, digest: str) -> Flow:
         """Remove a losing value that waits to be kept; give whether it did."""
-        if not self.journal.has_kept:
+        if not self.journal.last_kept:
             return False
         kept = yield from self._state.journaling(self.journal.kept)
         values = [value for value in kept if value.key == key and copy_digest(value.raw) == digest]

@@ -101,7 +101,7 @@ class Reads:
         copy = self._knowledge.view(call.key).copy
         if copy is None or self._seconds_left(copy) <= 0:
             return self._unknown(call, error)
-        self._knowledge.mark(call.key, version_of(copy.raw))
+        self._knowledge.mark(call.key, version_of(copy.raw), held=copy.held)
         age = self._context.clock.monotonic() - copy.learned_at
         self._context.tell(ReadDegraded("stale", age, type(error).__name__))
         return _memories(copy.raw, call.key, "stale", age)

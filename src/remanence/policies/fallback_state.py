@@ -119,8 +119,11 @@ class FallbackState:
         call.deadline = now + _IDENTIFY_SECONDS
         try:
             server = yield Invoke(call)
-        except Exception:  # noqa: BLE001 - not known: then nothing counts as a deletion
+        except BaseException as error:
+            # Not known: then nothing counts as a deletion.
             self.identify_at = now + _IDENTIFY_AGAIN
+            if not isinstance(error, Exception):
+                raise
         else:
             self.knowledge.learn_server(server, keys)
 

@@ -134,6 +134,8 @@ class Writes:
     def _enter(self, call: Call) -> tuple[View, str]:
         """Give the call its place in the order; return what is known, and why the store is not asked, if so."""
         call.sequence = self._knowledge.number()
+        if call.operation == "delete":
+            call.kept = self._journal.last_kept
         # First the journal: what it no longer holds is known by then.
         pending = self._journal.get(call.key)
         view = self._knowledge.view(call.key)
@@ -167,7 +169,7 @@ class Writes:
             made = partial(again, call, receipt.raw, until, conditional=conditional)
             yield from self._state.journaling(self._journal.supersede, call.key, made, now)
         if call.operation == "delete":
-            yield from self._forget_kept(call.key)
+            yield from self._forget_kept(call)
 
     def _conflicting(self, call: Call, view: View, error: VersionConflictError, *, conditional: bool = False) -> Flow:
         if conditional or not (view.marked or call.unsettled_until):
@@ -228,9 +230,10 @@ class Writes:
             or (view.marked and view.mark_base == pending.version)
         )
 
-    def _forget_kept(self, key: str) -> Flow:
-        if self._journal.has_kept:
-            yield from self._state.journaling(self._journal.forget_kept_of, key)
+    def _forget_kept(self, call: Call) -> Flow:
+        # What came since may be of a write that began when the deletion had been made.
+        if call.kept:
+            yield from self._state.journaling(self._journal.forget_kept_of, call.key, call.kept)
 
     def _abandoned(self, call: Call) -> None:
         """Remember an attempt that may still be applied, whatever becomes of the call."""
@@ -291,7 +294,7 @@ class Writes:
             self._context.tell(WriteJournaled(call.operation, reason))
             # Unless a later write stays: then what is kept may be this very deletion.
             if call.operation == "delete" and pending is not None and pending.sequence == call.sequence:
-                yield from self._forget_kept(call.key)
+                yield from self._forget_kept(call)
         self._state.wake()
         written = None if call.operation == "delete" else self._state.canonical(call.raw)
         return Receipt(call.key, "journaled", written)

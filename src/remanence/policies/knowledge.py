@@ -36,9 +36,10 @@ class Copy:
         own: Sequence of this process's write that it is, 0 for what a read told.
         plain: Sequence of this process's last unconditional write that is behind it, 0 for none.
         rivals: Digests of own writes that were under way at the same time: the store may hold one of them instead.
+        held: Whether the store is known to have held it; what waited in a journal it may never have.
     """
 
-    __slots__ = ("learned_at", "own", "plain", "raw", "rivals", "sequence", "server", "until")
+    __slots__ = ("held", "learned_at", "own", "plain", "raw", "rivals", "sequence", "server", "until")
 
     def __init__(
         self,
@@ -51,7 +52,9 @@ class Copy:
         own: int = 0,
         plain: int = 0,
         rivals: tuple[str, ...] = (),
+        held: bool = True,
     ) -> None:
+        self.held = held
         self.raw = raw
         self.learned_at = learned_at
         self.until = until
@@ -96,7 +99,7 @@ class View:
         """Digest that a write is made over, or BLIND."""
         if self.marked:
             return self.mark_base if self.mark_held else BLIND
-        return BLIND if self.copy is None else version_of(self.copy.raw)
+        return BLIND if self.copy is None or not self.copy.held else version_of(self.copy.raw)
 
     def over(self) -> tuple[str, ...]:
         """Return the digest that a write is made over, none where that is not known."""
@@ -179,7 +182,7 @@ class Knowledge:
                 return
             if held is not None and held.raw == raw:
                 held.learned_at, held.sequence, held.server = self._monotonic(), sequence, self.server
-                held.rivals = ()
+                held.rivals, held.held = (), True
                 self._copies.move_to_end(key)
                 return
             self._put(key, Copy(raw, self._monotonic(), None, self.server, sequence))
@@ -256,7 +259,7 @@ class Knowledge:
         """
         with self._lock:
             if key not in self._copies:
-                self._put(key, Copy(raw, self._monotonic(), until, None, self.number()))
+                self._put(key, Copy(raw, self._monotonic(), until, None, self.number(), held=False))
 
     def learn_conflict(self, key: str, current: bytes | None) -> None:
         """Drop the copy unless a refused write has told that the store holds just that (b"" for nothing)."""

@@ -331,7 +331,7 @@ class Replayer:
 
     def _keep_waiting(self, deadline: float | None) -> Flow:
         """Have the store keep the values that lost to another write of this process."""
-        waiting = (yield from self._state.journaling(self._journal.kept)) if self._journal.has_kept else ()
+        waiting = (yield from self._state.journaling(self._journal.kept)) if self._journal.last_kept else ()
         for value in waiting:
             if not self._settings.keep_conflicts:
                 yield from self._state.journaling(self._journal.forget_kept, value)

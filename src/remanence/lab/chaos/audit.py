@@ -40,6 +40,8 @@ class Verdict:
         unknown: What could not be decided, in words.
         conversations: How many were written.
         copies: Conflict copies.
+        compared: Last writes of a writer to a conversation that were compared with what is left; earlier ones of the
+            same writer are replaced by them.
         excused: Last writes of a writer that the server lost after they had been brought home.
         where: Conversation of each thing found.
     """
@@ -49,6 +51,7 @@ class Verdict:
     unknown: list[str] = field(default_factory=list)
     conversations: int = 0
     copies: int = 0
+    compared: int = 0
     excused: int = 0
     where: list[str] = field(default_factory=list)
 
@@ -107,6 +110,7 @@ def _check_writes(
     if not owed:
         return
     ack = owed[-1]
+    verdict.compared += 1
     was_deleted = any(d.begun > ack.begun for d in deletions)
     if not was_deleted and not left.carries(ack.writer, ack.sequence):
         verdict.lost.append(f"{ack.conversation}: {ack.kind} {ack.sequence} of {ack.writer} ({ack.outcome})")

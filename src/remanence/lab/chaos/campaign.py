@@ -42,7 +42,7 @@ class Total:
         away: Of these, those while something was wrong with the server.
         conversations: That were written.
         lost, back, unknown: See `audit.Verdict`.
-        excused: See `audit.Verdict`.
+        compared, excused: See `audit.Verdict`.
         copies: Conflict copies that were left.
         struck: How often a worker was struck, by phase and action.
         blows: How often the server failed, by kind.
@@ -59,6 +59,7 @@ class Total:
     lost: int = 0
     back: int = 0
     unknown: int = 0
+    compared: int = 0
     excused: int = 0
     copies: int = 0
     struck: Counter[str] = field(default_factory=Counter)
@@ -78,6 +79,7 @@ class Total:
         self.lost += len(verdict.lost)
         self.back += len(verdict.back)
         self.unknown += len(verdict.unknown)
+        self.compared += verdict.compared
         self.excused += verdict.excused
         self.copies += verdict.copies
         self.struck += shown.struck

@@ -36,6 +36,7 @@ class _Worker:
     process: subprocess.Popen[bytes]
     reader: Reader
     wake_at: float = 0.0
+    may_die: bool = False
 
 
 class Crew:
@@ -97,6 +98,7 @@ class Crew:
             if worker.number == number:
                 self.note(f"worker {worker.name}: killed somewhere")
                 self._shown.struck["anywhere kill"] += 1
+                worker.may_die = True
                 worker.process.kill()
 
     def end(self, *, is_abrupt: bool) -> None:
@@ -105,6 +107,7 @@ class Crew:
         for worker in self._workers:
             # One that is stopped cannot close anything.
             worker.process.send_signal(signal.SIGCONT)
+            worker.may_die = is_abrupt
             if is_abrupt:
                 worker.process.kill()
             elif worker.process.stdin is not None:
@@ -146,10 +149,15 @@ class Crew:
 
     def _bury(self, worker: _Worker) -> None:
         """Note a worker that ended by a fault of its own."""
+        if worker.process.poll() is None:
+            self._shown.broken["worker did not end"] += 1
         _end(worker)
-        if worker.process.returncode > 0:
+        for line in worker.reader.lines():
+            self._hear(worker, line)
+        status = worker.process.returncode
+        if status and not (status == -signal.SIGKILL and worker.may_die):
             complaint = (self._folder / f"{worker.name}.stderr").read_text("utf-8", "replace").strip()
-            self._shown.broken[f"worker ended: {complaint.rpartition(chr(10))[2][:200]}"] += 1
+            self._shown.broken[f"worker ended with {status}: {complaint.rpartition(chr(10))[2][:200]}"] += 1
 
     def _start(self, number: int) -> None:
         plan = self._plan
@@ -183,8 +191,11 @@ class Crew:
 
     def _read(self) -> None:
         for worker in (*self._workers, *self._gone):
-            for kind, *words in worker.reader.lines():
-                self._told[kind](worker, words)
+            for line in worker.reader.lines():
+                self._hear(worker, line)
+
+    def _hear(self, worker: _Worker, line: list[str]) -> None:
+        self._told[line[0]](worker, line[1:])
 
     # What they tell ---------------------------------------------------------------------------------------------------
 
@@ -204,16 +215,19 @@ class Crew:
 
     def _struck(self, worker: _Worker, words: list[str]) -> None:
         phase, action, _ = words
-        self._shown.struck[f"{phase.replace('_', ' ')} {action}"] += 1
+        worker.may_die = action == "kill"
+        if action != "outage":
+            self._shown.struck[f"{phase.replace('_', ' ')} {action}"] += 1
         self.note(f"worker {worker.name}: {action} at {phase}")
         if action == "stop":
             worker.wake_at = time.monotonic() + 1.5 * LEASE
 
-    def _waits(self, worker: _Worker, _: list[str]) -> None:
+    def _waits(self, worker: _Worker, words: list[str]) -> None:
         stage = self._stage
         if stage.is_struck:
             self._go(worker)
             return
+        self._shown.struck[f"{words[0].replace('_', ' ')} outage"] += 1
         self.note("server: killed, in the middle of a replay")
         with stage.blow("killed"):
             self._go(worker)

@@ -42,6 +42,8 @@ def play(plan: Plan) -> Shown:
                 crew.note("server: well again")
             crew.await_acks(plan.writes - len(shown.acks))
             crew.end(is_abrupt=plan.is_abrupt)
+        if len(shown.acks) < plan.writes // 2:
+            shown.broken["too few writes were acknowledged"] += 1
         shown.away = sum(any(begin <= ack.ended < end for begin, end in stage.away) for ack in shown.acks)
         crew.note("audit")
         shown.verdict = audit(stage, shown.acks, shown.deletions, lease=LEASE)

@@ -15,7 +15,16 @@ import threading
 import time
 from typing import Any, Final
 
-from remanence import CircuitBreaker, Fallback, RedisWorkingMemoryManager, RemanenceError, Retry, resilient
+from remanence import (
+    CircuitBreaker,
+    CorruptRecordError,
+    Fallback,
+    JournalUnavailableError,
+    RedisWorkingMemoryManager,
+    RemanenceError,
+    Retry,
+    resilient,
+)
 from remanence.lab.chaos.phases import Phases
 from remanence.lab.chaos.reports import Reporter
 from remanence.policies import replayer
@@ -129,6 +138,15 @@ def _clock(text: str | None) -> Clock:
     return {} if text is None else dict(json.loads(text)["clock"])
 
 
+def _is_refusal(error: Exception) -> bool:
+    """Whether a write may fail like that: anything else is a fault of the code under test."""
+    if isinstance(error, JournalUnavailableError):
+        return "longer than a call may wait" in str(error)
+    if isinstance(error, RemanenceError):
+        return not isinstance(error, CorruptRecordError)
+    return type(error).__module__.startswith("redis") or isinstance(error, OSError)
+
+
 def main() -> None:
     """Work until the input ends."""
     job: dict[str, Any] = json.loads(sys.argv[1])
@@ -153,11 +171,8 @@ def main() -> None:
         while not ended.is_set():
             try:
                 writer.turn()
-            except RemanenceError as error:
-                reporter.tell("N", type(error).__name__)
-            except Exception as error:  # noqa: BLE001 - redis-py's own are refusals, anything else is a fault of ours
-                known = type(error).__module__.startswith("redis") or isinstance(error, OSError)
-                reporter.tell("N" if known else "X", type(error).__name__)
+            except Exception as error:  # noqa: BLE001 - told
+                reporter.tell("N" if _is_refusal(error) else "X", type(error).__name__)
 
     threading.Thread(target=listen, daemon=True).start()
     threads = [
