@@ -9,11 +9,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.batches import cpu_of, settled_memory
+from benchmarks.batches import settled_memory
 from benchmarks.budget import at_least, at_most
 from benchmarks.estimate import estimate, exact
 from benchmarks.figure import Figure
 from benchmarks.rows.outage import p50
+from benchmarks.rows.replay import drained
 from benchmarks.setting import Row, Setting
 from benchmarks.workload import TTL, inputs
 from remanence import AsyncInMemoryManager, CircuitBreaker, Fallback, RedisWorkingMemoryManager, resilient
@@ -94,27 +95,8 @@ def measure_replay(setting: Setting) -> list[Figure]:
 
 
 def _drained(setting: Setting, before: Sequence[Any], after: Sequence[Any]) -> tuple[float, float]:
-    breaker = CircuitBreaker()
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        RedisWorkingMemoryManager(setting.url(3), ttl=TTL) as inner,
-        resilient(inner, journal=Path(folder, "journal"), circuit_breaker=breaker) as manager,
-    ):
-        manager.store_many(before)
-        breaker.force_open()
-        for item in after:
-            manager.store(item)
-        breaker.reset()
-        with settled_memory():
-            return cpu_of(lambda: _replayed(manager, len(after)))
-
-
-def _replayed(manager: Any, count: int) -> int:
-    manager.replay(timeout=60)
-    # The background's thread takes its turns too: what counts is that nothing is left.
-    while manager.has_pending_writes:
-        manager.replay(timeout=60)
-    return count
+    with tempfile.TemporaryDirectory() as folder:
+        return drained(setting, before, after, journal=Path(folder, "journal"))
 
 
 def measure_start(setting: Setting) -> list[Figure]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import redis
@@ -16,7 +17,7 @@ from benchmarks.setting import Row, Setting
 from benchmarks.workload import TTL, inputs, key, record
 from remanence import CircuitBreaker, IMemoryInput, RedisWorkingMemoryManager, resilient
 
-__all__ = ["ROWS"]
+__all__ = ["ROWS", "drained"]
 
 _ENTRIES = 10_000
 _ROUNDS = 7
@@ -32,7 +33,7 @@ def measure(setting: Setting) -> list[Figure]:
     client = redis.from_url(setting.url(1))
     try:
         for _ in range(setting.size(_ROUNDS, 2)):
-            ours.append(_drain(setting, before, after))
+            ours.append(drained(setting, before, after))
             with settled_memory():
                 bare.append(cpu_of(lambda: pipeline(client, ready, lambda pair: pair)))
     finally:
@@ -59,11 +60,18 @@ def measure(setting: Setting) -> list[Figure]:
     ]
 
 
-def _drain(setting: Setting, before: Sequence[IMemoryInput], after: Sequence[IMemoryInput]) -> tuple[float, float]:
+def drained(
+    setting: Setting,
+    before: Sequence[IMemoryInput],
+    after: Sequence[IMemoryInput],
+    *,
+    journal: str | Path = "memory",
+) -> tuple[float, float]:
+    """Return the CPU and wall time of each entry."""
     breaker = CircuitBreaker()
     with (
         RedisWorkingMemoryManager(setting.url(3), ttl=TTL) as inner,
-        resilient(inner, circuit_breaker=breaker) as manager,
+        resilient(inner, journal=journal, circuit_breaker=breaker) as manager,
     ):
         manager.store_many(before)
         breaker.force_open()

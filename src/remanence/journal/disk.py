@@ -11,7 +11,18 @@ from typing import Any, Final
 from remanence.errors import ManagerClosedError
 from remanence.journal.entry import Entry, KeptValue, fold
 from remanence.journal.file import JournalFile
-from remanence.journal.rows import ADD, CHANGE, REMOVE, REVISION, SELECT, entry_of, sent_of, values_of
+from remanence.journal.rows import (
+    ADD,
+    CHANGE,
+    REMOVE,
+    REMOVE_UNCHANGED,
+    REVISION,
+    SELECT,
+    SELECT_OLDEST,
+    entry_of,
+    sent_of,
+    values_of,
+)
 from remanence.journal.transitions import JournalCounts, Limits, Settlement, overtake, settle, with_sent
 
 __all__ = ["DiskJournal"]
@@ -191,9 +202,8 @@ class DiskJournal:
         """Return the oldest entries that may be replayed by now (monotonic)."""
         self._chunk = {}
         size = 0
-        sql = f"{SELECT} AND stuck='' AND (not_before<=? OR not_before>?) ORDER BY position LIMIT ?"
         with self._file.looking() as cursor:
-            for row in cursor.execute(sql, (self._store, now, now + _MOST_WAIT, limit)):
+            for row in cursor.execute(SELECT_OLDEST, (self._store, now, now + _MOST_WAIT, limit)):
                 entry = entry_of(row)
                 self._chunk[entry.key] = (entry, row[REVISION])
                 size += entry.size
@@ -241,7 +251,12 @@ class DiskJournal:
             if not self._holds(cursor, epoch):
                 return 0
             for settlement in settlements:
-                pending = self._pending(cursor, settlement.entry.key)
+                entry = settlement.entry
+                cursor.execute(REMOVE_UNCHANGED, (self._store, entry.key, entry.sequence, entry.not_before))
+                if cursor.rowcount:
+                    counted += 1
+                    continue
+                pending = self._pending(cursor, entry.key)
                 if pending is not None:
                     counted += 1
                     left = settle(pending, settlement)

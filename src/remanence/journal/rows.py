@@ -8,13 +8,29 @@ from typing import Any, Final
 from remanence.journal.entry import BLIND, Entry
 from remanence.record import ABSENT
 
-__all__ = ["ADD", "CHANGE", "REMOVE", "REVISION", "SELECT", "entry_of", "sent_of", "values_of"]
+__all__ = [
+    "ADD",
+    "CHANGE",
+    "REMOVE",
+    "REMOVE_UNCHANGED",
+    "REVISION",
+    "SELECT",
+    "SELECT_OLDEST",
+    "entry_of",
+    "sent_of",
+    "values_of",
+]
 
 _FIELDS: Final = (
     "key, operation, raw, version, expires_at, base, base_until, run_id, evictions, sent, sequence, journaled_at, "
     "not_before, conditional, stuck, committed, writer, unanswered"
 )
 SELECT: Final = f"SELECT {_FIELDS}, revision, in_flight FROM entries WHERE store=?"  # noqa: S608 - our own words
+SELECT_OLDEST: Final = (
+    # The plus keeps SQLite from the index by key: it would sort everything that waits, for each chunk.
+    SELECT.replace("store=?", "+store=?")
+    + " AND stuck='' AND (not_before<=? OR not_before>?) ORDER BY position LIMIT ?"
+)
 ADD: Final = f"INSERT INTO entries (store, {_FIELDS}) VALUES ({', '.join('?' * 19)})"  # noqa: S608
 CHANGE: Final = (
     "UPDATE entries SET operation=?, raw=?, version=?, expires_at=?, base=?, base_until=?, run_id=?, evictions=?, "
@@ -22,6 +38,8 @@ CHANGE: Final = (
     "revision=revision+1 WHERE store=? AND key=?"
 )
 REMOVE: Final = "DELETE FROM entries WHERE store=? AND key=?"
+REMOVE_UNCHANGED: Final = f"{REMOVE} AND sequence=? AND not_before<=?"
+"""As `transitions.settle` removes an entry, in most cases, without reading it back."""
 REVISION: Final = 18
 _NOTHING: Final = "-"
 """What stands for ABSENT, whose digest is empty, among the digests that were sent."""
