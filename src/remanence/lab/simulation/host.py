@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from remanence.lab.simulation.program import Op
-from remanence.lab.simulation.texts import text_of, word_of
+from remanence.lab.simulation.texts import text_of
 
 if TYPE_CHECKING:
     from remanence.lab.simulation.process import Process
@@ -66,7 +66,7 @@ class HostSight:
             return False
         if op.deletes or other.deletes:
             return not other.before(op)
-        # It has read its value, pending or not, or what its process has written over that since.
+        # It has read its value, pending or not, what was built on that, or what its process has written over it since.
         shown = (raw for raw, when in other.process.seen.items() if when < other.made)
-        later = (self.by_word.get(word_of(raw)) for raw in shown)
+        later = (self.by_word.get(word) for raw in shown for word in text_of(raw).split())
         return any(o is op or (o is not None and o.process is op.process and o.made > op.made) for o in later)

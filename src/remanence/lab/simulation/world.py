@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from remanence.journal.memory import MemoryJournal
+from remanence.lab.simulation.account import Account
 from remanence.lab.simulation.caller import DONE, READY, Caller, Idle, background, program
-from remanence.lab.simulation.ledger import Ledger, Violation
+from remanence.lab.simulation.ledger import Violation
 from remanence.lab.simulation.network import Network, hashable
 from remanence.lab.simulation.process import Command, Pause, Process
 from remanence.lab.simulation.program import Op, parse
@@ -65,7 +66,7 @@ class World:
         self.initial: list[bytes | None] = [None] * self.places
         fallback = self.settings.fallback.settings
         self.host_journal = MemoryJournal(max_entries=fallback.max_entries, max_bytes=fallback.max_bytes)
-        self.ledger = Ledger(self)
+        self.ledger = Account(self)
         self.network = Network(self)
         self.trouble = Trouble(self)
         self._idles = 1 if scenario.coarse else 10**6
