@@ -32,6 +32,7 @@ class _Decorated:
 
     guards_plain_writes = True
     _is_async: bool
+    _chunk: int
     _background: ReplayThread | ReplayTask | None = None
     _driver: Any = None
 
@@ -62,6 +63,7 @@ class _Decorated:
             canonical=canonical,
             interruptible=self._is_async or getattr(native, "bounds_time", canonical is None),
             store=getattr(native, "store_id", f"{type(inner).__name__}#{self.prefix}"),
+            chunk=self._chunk,
         )
         self._flows = [self._bind(policy, context) for policy in self.policies]
         reset_after_fork(self)
@@ -195,6 +197,7 @@ class DecoratedManager(_Decorated, Operations):
     """A synchronous manager inside its decorators; made by `wrap`, `resilient` or a policy."""
 
     _is_async = False
+    _chunk = 1_000
     _background: ReplayThread | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -303,6 +306,7 @@ class AsyncDecoratedManager(_Decorated, AsyncOperations):
     """An asynchronous manager inside its decorators; made by `wrap`, `resilient` or a policy."""
 
     _is_async = True
+    _chunk = 100  # what is done for an entry between two awaits takes some 10 µs
     _background: ReplayTask | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -33,6 +33,7 @@ class Context:
         canonical: Gives the record that reading a written one back would give; None where that is the same.
         interruptible: Whether an attempt ends when the call's time is up.
         store: What tells this store's pending writes from another's in a journal that both use.
+        chunk: Most pending writes that are replayed at once; between two chunks an event loop gets its turn.
     """
 
     clock: Clock = SYSTEM_CLOCK
@@ -43,6 +44,7 @@ class Context:
     canonical: Callable[[bytes], bytes] | None = None
     interruptible: bool = True
     store: str = ""
+    chunk: int = 1_000
 
     def tell(self, event: Event) -> None:
         """Notify the listeners."""

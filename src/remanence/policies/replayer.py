@@ -24,7 +24,6 @@ __all__ = ["Replayer"]
 _log = logging.getLogger("remanence")
 
 _FIRST_CHUNK: Final = 16
-_LAST_CHUNK: Final = 1_000
 _CHUNK_BYTES: Final = 4 * 1024 * 1024
 _LEASE: Final = 30.0
 _SHARED_LEASE: Final = 10.0
@@ -108,7 +107,7 @@ class Replayer:
         """Give the seconds until the next round is worth trying, None when nothing waits."""
         if done:
             self._failures = 0
-            self._chunk = min(self._chunk * 2, _LAST_CHUNK)
+            self._chunk = min(self._chunk * 2, self._context.chunk)
         if self._journal.is_idle:
             return None
         if done:
