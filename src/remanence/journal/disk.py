@@ -175,9 +175,9 @@ class DiskJournal:
             cursor.execute(
                 "UPDATE stores SET epoch=?, lease_until=? WHERE store=?", (epoch + 1, now + seconds, self._store)
             )
-            # Whoever held it before did not give it back.
+            # Whoever held it before did not give it back. (The plus: as for SELECT_OLDEST.)
             cursor.execute(
-                "UPDATE entries SET unanswered=1, in_flight=0, revision=revision+1 WHERE in_flight<>0 AND store=?",
+                "UPDATE entries SET unanswered=1, in_flight=0, revision=revision+1 WHERE in_flight<>0 AND +store=?",
                 (self._store,),
             )
             self._held = int(epoch) + 1
@@ -187,7 +187,7 @@ class DiskJournal:
         """Give the lease back: no attempt of its holder is under way any more."""
         with self._file.transaction() as cursor:
             cursor.execute(
-                "UPDATE entries SET in_flight=0 WHERE in_flight<>0 AND store=? AND in_flight=?", (self._store, epoch)
+                "UPDATE entries SET in_flight=0 WHERE in_flight<>0 AND +store=? AND in_flight=?", (self._store, epoch)
             )
             cursor.execute("UPDATE stores SET lease_until=0 WHERE store=? AND epoch=?", (self._store, epoch))
         self._chunk = {}

@@ -47,28 +47,29 @@ _NOTHING: Final = "-"
 
 def entry_of(row: Sequence[Any]) -> Entry:
     """Return the entry of a row that `SELECT` gave."""
-    key, operation, raw, version, expires_at, base, base_until, run_id, evictions, sent, sequence, *rest = row[
+    # By position, which costs half of it by name, for every entry of a replay.
+    key, operation, raw, version, expires_at, base, base_until, run_id, evictions, sent, *rest, unanswered = row[
         :REVISION
     ]
-    journaled_at, not_before, conditional, stuck, committed, writer, unanswered = rest
+    sequence, journaled_at, not_before, conditional, stuck, committed, writer = rest
     return Entry(
-        key=key,
-        operation=operation,
-        raw=raw,
-        version=version,
-        expires_at=expires_at,
-        base=BLIND if base is None else base,
-        base_until=base_until,
-        server=None if run_id is None else (run_id, evictions),
-        sent=tuple([ABSENT if each == _NOTHING else each for each in sent.split()]),
-        sequence=sequence,
-        journaled_at=journaled_at,
-        not_before=not_before,
-        conditional=bool(conditional),
-        stuck=stuck,
-        committed=bool(committed),
-        writer=writer,
-        unanswered=bool(unanswered),
+        key,
+        operation,
+        raw,
+        version,
+        expires_at,
+        BLIND if base is None else base,
+        base_until,
+        None if run_id is None else (run_id, evictions),
+        tuple([ABSENT if each == _NOTHING else each for each in sent.split()]) if sent else (),
+        sequence,
+        journaled_at,
+        not_before,
+        bool(conditional),
+        stuck,
+        bool(committed),
+        writer,
+        bool(unanswered),
     )
 
 
@@ -98,4 +99,4 @@ def values_of(entry: Entry) -> tuple[Any, ...]:
 
 def sent_of(sent: tuple[str, ...]) -> str:
     """Return the digests that were sent as one text."""
-    return " ".join([each or _NOTHING for each in sent])
+    return " ".join([each or _NOTHING for each in sent]) if len(sent) > 1 or not all(sent) else "".join(sent)

@@ -217,11 +217,12 @@ class Knowledge:
             if held is not None and held.own > sequence:
                 return
             mark = self._marks.get(key)
-            version = version_of(raw)
-            # A pending value that was read since is the one that the next write is made over, not this one.
-            if mark is not None and (mark[0] in {BLIND, version} or mark[1] < sequence):
-                # Still not read from the store, but known: the next write is made over this one.
-                self._marks[key] = (version, self.number(), True)
+            if mark is not None:  # hardly ever, and a digest is a tenth of a replay
+                version = version_of(raw)
+                # A pending value that was read since is the one that the next write is made over, not this one.
+                if mark[0] in {BLIND, version} or mark[1] < sequence:
+                    # Still not read from the store, but known: the next write is made over this one.
+                    self._marks[key] = (version, self.number(), True)
             self._put_own(key, raw, sequence, until, conditional=conditional)
 
     def learn_others_replay(self, key: str, version: str) -> None:
