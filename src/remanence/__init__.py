@@ -42,6 +42,7 @@ from remanence.results import Conflict, Health, Memories, Receipt, ReplayCounts
 from remanence.stack import create_memory_manager, resilient, wrap
 
 if TYPE_CHECKING:
+    from remanence.managers.async_redis import AsyncRedisWorkingMemoryManager
     from remanence.managers.redis import RedisWorkingMemoryManager
 
 __version__ = "0.1.0"
@@ -49,6 +50,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ANY_VERSION",
     "AsyncInMemoryManager",
+    "AsyncRedisWorkingMemoryManager",
     "AttemptTimeoutError",
     "CircuitBreaker",
     "CircuitOpenError",
@@ -91,10 +93,14 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # Lazily, because it imports redis, which a program with another manager does not need.
+    # Lazily, because they import redis, which a program with another manager does not need.
     if name == "RedisWorkingMemoryManager":
         from remanence.managers.redis import RedisWorkingMemoryManager  # noqa: PLC0415
 
         return RedisWorkingMemoryManager
+    if name == "AsyncRedisWorkingMemoryManager":
+        from remanence.managers.async_redis import AsyncRedisWorkingMemoryManager  # noqa: PLC0415
+
+        return AsyncRedisWorkingMemoryManager
     message = f"module 'remanence' has no attribute {name!r}"
     raise AttributeError(message)

@@ -111,6 +111,7 @@ class TestConcurrency:
         assert seen == [None, "started"]
         assert manager.retrieve(item())[0].working_memory == "started"
 
+    @pytest.mark.sync_only
     def test_mutate_runs_again_after_a_conflict(self, manager: RedisWorkingMemoryManager) -> None:
         """Somebody writes, or deletes, while `fn` thinks: it is asked again about what is there then."""
         manager.store(item("one"))

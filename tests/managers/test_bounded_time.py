@@ -220,17 +220,17 @@ def test_a_connection_works_on_after_a_slow_call() -> None:
 
 def test_the_answer_to_an_abandoned_call_meets_no_other_call() -> None:
     """After a call that gave up, whatever the server still sends is nobody's: the next call has a new connection."""
-    with FakeServer(_later(0.15), "GET") as server, RedisWorkingMemoryManager(server.url, timeout=0.05) as manager:
+    with FakeServer(_later(0.15), "GET") as server, RedisWorkingMemoryManager(server.url, timeout=5.0) as manager:
         for act in (manager.retrieve, lambda value: manager.retrieve_many([value] * 3)[0]):
             server.behaviour = _later(0.15)
             manager.store(TEXT)
             handshake = server.seen.count("CLIENT")
+            manager.timeout = 0.05
             assert isinstance(_failure(act), redis.TimeoutError)
             server.behaviour = None
             manager.timeout = 5.0
             assert manager.store(TEXT).outcome == "committed"
             assert len(manager.retrieve(TEXT)[0].working_memory) == 2_000
-            manager.timeout = 0.05
             assert server.seen.count("CLIENT") > handshake
 
 
@@ -273,6 +273,7 @@ def _later(seconds: float) -> Callable[[FakeServer, socket.socket, bytes], None]
     return behave
 
 
+@pytest.mark.sync_only
 def test_a_command_outside_any_call_has_the_managers_timeouts(full_backlog: str) -> None:
     """What is sent by the manager's client itself is bounded for each connect and each receive, as redis-py does it."""
     with FakeServer(silent, "PING") as server, RedisWorkingMemoryManager(server.url, timeout=0.1) as manager:
@@ -307,6 +308,7 @@ def test_a_healthy_connection_is_closed_in_order() -> None:
         assert server.ends == ["closed"]
 
 
+@pytest.mark.sync_only
 class TestOtherClients:
     """Clients that the manager did not make."""
 

@@ -69,6 +69,7 @@ def go_through_everything(manager: RedisWorkingMemoryManager) -> None:
     ],
     ids=case_id,
 )
+@pytest.mark.sync_only
 def test_any_client_will_do(redis_url: str, options: dict[str, Any]) -> None:
     """Whatever form a client gives replies in, every operation works over it."""
     with redis.Redis.from_url(redis_url, **options) as client:
@@ -106,6 +107,7 @@ def test_a_unix_socket(tmp_path: Path) -> None:
         ("unix:///s", BoundedUnixConnection),
     ],
 )
+@pytest.mark.sync_only
 def test_every_kind_of_url_gets_bounded_connections(url: str, kind: type) -> None:
     """No scheme is left without a deadline."""
     with RedisWorkingMemoryManager(url) as manager:

@@ -83,6 +83,7 @@ def test_a_delete_goes_on_over_a_new_connection(private_server: RedisServer) -> 
         assert manager.retrieve({"conversation_id": "c"}) == []
 
 
+@pytest.mark.sync_only
 def test_a_connection_that_another_thread_has_opened_is_a_new_one_too(private_server: RedisServer) -> None:
     """The time was estimated, another thread's call found the server replaced, and this one gets its connection."""
     with RedisWorkingMemoryManager(private_server.url, timeout=10.0) as manager:
@@ -139,6 +140,7 @@ def test_a_handshake_goes_on_whatever_time_is_worth(locked: RedisServer, monkeyp
     assert _keys(locked) == {0: 0, 5: 1}
 
 
+@pytest.mark.sync_only
 def test_threads_whose_connections_are_killed_stay_in_their_database(locked: RedisServer) -> None:
     """Each is opened anew while others learn the time, and none takes a connection that is half open."""
     with (

@@ -73,6 +73,7 @@ class TestUnsettled:
             call, _, _ = self.attempt(server.url, lambda manager: key_call(manager, "retrieve", TEXT))
         assert call.unsettled_until == 0.0
 
+    @pytest.mark.sync_only
     def test_an_answer_settles_the_write(self, redis_url: str) -> None:
         """A refusal by the server, of whatever kind, is an end: nothing can be applied after it."""
         with RedisWorkingMemoryManager(redis_url, timeout=5.0) as manager:

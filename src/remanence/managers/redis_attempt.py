@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError, ResponseError
 
@@ -42,7 +43,8 @@ def attempt_flow(
             backend.server_time.forget()
         raise
     finally:
-        ATTEMPT.reset(token)
+        with suppress(ValueError):  # of a task that never ends: the collector closes it, in a context of its own
+            ATTEMPT.reset(token)
 
 
 def _was_answered(call: Call, error: BaseException) -> bool:

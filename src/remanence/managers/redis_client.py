@@ -23,9 +23,9 @@ try:
 except ImportError:  # no hiredis, or a redis-py that arranges it otherwise
     NOT_ENOUGH_DATA = _HiredisParser = pack_command = None  # type: ignore[assignment,misc]
 
-__all__ = ["bounded_client"]
+__all__ = ["DIRECT", "bounded_client"]
 
-_DIRECT = frozenset({"EVAL", "EVALSHA", "GET", "PSETEX", "SET", "SETEX"})
+DIRECT = frozenset({"EVAL", "EVALSHA", "GET", "PSETEX", "SET", "SETEX"})
 """Their replies need no translation."""
 
 
@@ -44,7 +44,7 @@ class _Redis(redis.Redis):
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         """Send one command and return its reply."""
-        if options or args[0] not in _DIRECT:
+        if options or args[0] not in DIRECT:
             self._give_back()
             return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
         connection = self._take()

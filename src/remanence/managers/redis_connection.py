@@ -27,6 +27,7 @@ __all__ = [
     "BoundedUnixConnection",
     "NewConnectionError",
     "bounded_class",
+    "poll_of",
 ]
 
 _SLACK = 0.02
@@ -229,7 +230,7 @@ class _Bounded:
         # The handshake changes nothing in the store: only what comes after it may be applied late.
         if isinstance(self._sock, _BoundedSocket) and not self._sock.ready:
             self._sock.ready = True
-            self._poll = _poll_of(self._sock)
+            self._poll = poll_of(self._sock)
             attempt = ATTEMPT.get()
             if attempt is not None:
                 attempt.opened()
@@ -256,7 +257,7 @@ class _Bounded:
         super().send_packed_command(command, check_health)  # type: ignore[misc]
 
 
-def _poll_of(sock: Any) -> Any:
+def poll_of(sock: Any) -> Any:
     """Return a poll for something to read; None where the system has none, and redis-py's own way is taken."""
     if not hasattr(select, "poll"):
         return None
