@@ -11,7 +11,7 @@ from remanence.flow import Flow, WriteItem
 from remanence.interface import ConversationMemoryType
 from remanence.operations import ANY_VERSION, key_call, mutate_flow, store_call, update_call
 from remanence.record import encode, stamp, version_of
-from remanence.results import Conflict
+from remanence.results import Conflict, copy_digest
 from tests.explorer.callers import DONE, PlainCaller, ThreadedCaller, Wait
 from tests.explorer.model import TIMEOUT, Applied, Command, Op, OutageError, Process, text_of
 from tests.explorer.schedule import Schedule
@@ -266,5 +266,5 @@ def _conflict(raw: bytes | None) -> Conflict:
         conversation_id="c",
         memory_type=ConversationMemoryType.WORKING_MEMORY,
         text=None if raw is None else text_of(raw),
-        digest=version_of(raw),
+        digest=copy_digest(raw),
     )
