@@ -114,9 +114,12 @@ class Crew:
                 with suppress(BrokenPipeError):
                     worker.process.stdin.close()
         self.note("workers: killed" if is_abrupt else "workers: told to end")
+        deadline = time.monotonic() + _PATIENCE
+        while any(worker.process.poll() is None for worker in self._workers) and time.monotonic() < deadline:
+            time.sleep(0.005)
+            self._read()
+            self._wake()  # one may meet its doom while it drains
         for worker in self._workers:
-            with suppress(subprocess.TimeoutExpired):
-                worker.process.wait(_PATIENCE)
             self._bury(worker)
         self._read()
 
@@ -141,6 +144,10 @@ class Crew:
         for due in [each for each in self._due if each[0] <= now]:
             self._due.remove(due)
             self._start(due[1])
+        self._wake()
+
+    def _wake(self) -> None:
+        now = time.monotonic()
         for worker in self._workers:
             if worker.wake_at and worker.wake_at <= now:
                 worker.wake_at = 0.0
