@@ -12,6 +12,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
 
+from remanence.cli.ending import terminated_like_interrupted
 from remanence.lab.chaos import Total, campaign, draw, play
 from remanence.lab.errors import LabError
 from remanence.lab.report import check_target
@@ -75,7 +76,8 @@ def _run(options: argparse.Namespace) -> int:
     try:
         if options.json is not None:
             check_target(options.json)
-        return _tell(options) if options.seed is not None else _search(options)
+        with terminated_like_interrupted():
+            return _tell(options) if options.seed is not None else _search(options)
     except LabError as error:
         print(f"remanence chaos: {error}", file=sys.stderr)
         return INVALID

@@ -5,15 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import secrets
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
+from remanence.cli.ending import terminated_like_interrupted
 from remanence.cli.killed import killing
 from remanence.cli.live import view
 from remanence.cli.table import verdict, verdict_table
@@ -109,7 +106,7 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
 
 def _run(options: argparse.Namespace) -> int:
     try:
-        with _terminated_like_interrupted():
+        with terminated_like_interrupted():
             return _demo(options)
     except LabError as error:
         print(f"remanence demo: {error}", file=sys.stderr)
@@ -211,17 +208,3 @@ def _write_json(comparison: Comparison, path: Path) -> None:
         path.write_text(json.dumps(as_json(comparison), indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise LabError(f"The figures could not be written to {path}: {error.strerror}. Name another file.") from error
-
-
-@contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """Let SIGTERM unwind as Ctrl-C does, so that the server and the workers are ended too."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import secrets
 import subprocess
 import sys
 from collections import Counter
@@ -13,7 +15,9 @@ import pytest
 from remanence.cli import main
 from remanence.lab.chaos import Total, draw, play
 from remanence.lab.chaos.plan import BLOWS, PHASES
+from tests.cli.test_demo import of_ours
 from tests.lab.simulation.guards import ROOT, copy_source, environment
+from tests.support import wait_until
 
 SEEDS = (43, 120, 137)
 _MARK = "        if not due:\n            return 0\n"
@@ -94,6 +98,26 @@ def test_bad_arguments_are_refused_first(arguments: list[str], capsys: pytest.Ca
     """Nothing is started."""
     assert main(["chaos", *arguments]) == 2
     assert capsys.readouterr().err.startswith("remanence chaos: ")
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc to see all processes")
+def test_a_command_that_is_ended_leaves_nothing_behind() -> None:
+    """Neither a server nor a worker, be it stopped."""
+    mark = f"REMANENCE_TEST_{secrets.token_hex(8)}"
+    with subprocess.Popen(
+        [*(sys.executable, "-c", "import sys; from remanence.cli import main; sys.exit(main())"), "chaos"],
+        env={**os.environ, mark: "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        wait_until(lambda: len(of_ours(mark)) >= 4, "workers are writing", 20.0)
+        process.terminate()
+        complaints = process.communicate(timeout=40)[1]
+    assert process.returncode == 130
+    assert "interrupted" in complaints
+    wait_until(lambda: not of_ours(mark), "everything has ended")
 
 
 def test_totals_count_phases() -> None:
