@@ -236,3 +236,40 @@ def test_a_task_stops_between_rounds() -> None:
         return work.rounds
 
     assert asyncio.run(scenario()) == 1
+
+
+def test_stopping_in_another_loop_ends_the_task_in_its_own() -> None:
+    """A loop that stands still meanwhile finds the task cancelled when it turns again: it writes nothing any more."""
+    written: list[str] = []
+
+    async def round_async() -> float | None:
+        await asyncio.sleep(0.01)
+        written.append("late")
+        return None
+
+    task = ReplayTask(round_async, lambda: False)
+    own = asyncio.new_event_loop()
+
+    async def begin() -> None:
+        task.wake()
+        await asyncio.sleep(0)
+
+    try:
+        own.run_until_complete(begin())
+        asyncio.run(task.stop(1.0))
+        own.run_until_complete(asyncio.sleep(0.05))
+    finally:
+        own.close()
+    assert written == []
+
+
+def test_stopping_after_its_loop_was_closed_is_quiet() -> None:
+    """Nothing is left to end."""
+    work = Work(1.0, 1.0)
+    task = ReplayTask(work.round_async, work.is_idle)
+
+    async def begin() -> None:
+        task.wake()
+
+    asyncio.run(begin())
+    asyncio.run(task.stop(1.0))

@@ -105,7 +105,12 @@ class ReplayTask:
         """End the task, waiting at most `timeout` seconds for the round that it is in."""
         self._stopped = True
         task = self._task
-        if task is None or task.done() or task.get_loop() is not asyncio.get_running_loop():
+        if task is None or task.done():
+            return
+        loop = task.get_loop()
+        if loop is not asyncio.get_running_loop():
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(task.cancel)  # it would go on writing when that loop turns again
             return
         task.cancel()
         await asyncio.wait((task,), timeout=timeout)
