@@ -18,6 +18,7 @@ import pytest
 from hypothesis import settings
 
 from remanence.errors import JournalFullError, JournalUnavailableError, ManagerClosedError
+from remanence.journal import file as file_module
 from remanence.journal.disk import DiskJournal
 from remanence.journal.entry import Entry, KeptValue
 from remanence.journal.transitions import JournalCounts, Settlement
@@ -343,6 +344,37 @@ def test_a_text_that_was_brought_home_is_not_left_in_the_file(held: DiskJournal,
     held.close()
     assert b"very private" not in path.read_bytes()
     held.clear()
+
+
+def test_a_file_that_another_process_is_making_just_now_is_no_strangers(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is read of it to tell is read at one moment."""
+    others: list[DiskJournal] = []
+    other = threading.Thread(target=lambda: others.append(opened(path)))
+    plain = file_module._plain
+
+    class Meanwhile(sqlite3.Connection):
+        def execute(self, sql: str, *values: Any) -> Any:
+            done = super().execute(sql, *values)
+            if sql == "PRAGMA application_id" and other.ident is None:
+                read = done.fetchone()  # the question is over
+                monkeypatch.setattr(file_module, "_plain", plain)
+                other.start()
+                other.join(0.5)  # it may have to wait for what is being read
+                return super().execute("SELECT ?", read)
+            return done
+
+    def watched(where: Path) -> sqlite3.Connection:
+        return sqlite3.connect(where, isolation_level=None, check_same_thread=False, factory=Meanwhile)
+
+    monkeypatch.setattr(file_module, "_plain", watched)
+    monkeypatch.setattr(file_module, "_opening", threading.Lock)  # as another process, whose lock is another
+    mine = opened(path)
+    other.join(10)
+    for each in (mine, *others):
+        each.close()
+    assert len(others) == 1
 
 
 @pytest.mark.parametrize(

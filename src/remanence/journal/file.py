@@ -280,10 +280,15 @@ def _connect(path: Path, *, is_known: bool = False) -> sqlite3.Connection:
 
 
 def _prepare(connection: sqlite3.Connection, path: Path, *, is_known: bool) -> None:
-    application_id, version = (
-        connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
-    )
-    is_new = not application_id and not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    # In one transaction: another process may be making the journal just now.
+    connection.execute("BEGIN")
+    try:
+        application_id, version = (
+            connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
+        )
+        is_new = not application_id and not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    finally:
+        connection.execute("ROLLBACK")
     if not is_new and application_id != _APPLICATION_ID:
         _refuse(path, "is a database of another program", "name another file")
     if version > _SCHEMA_VERSION:
