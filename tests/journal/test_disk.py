@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -344,6 +345,18 @@ def test_a_text_that_was_brought_home_is_not_left_in_the_file(held: DiskJournal,
     held.close()
     assert b"very private" not in path.read_bytes()
     held.clear()
+
+
+def test_a_new_file_that_another_process_is_looking_at_is_waited_for(path: Path) -> None:
+    """Its mode cannot be changed at that moment; the next moment it can."""
+    path.touch(0o600)
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        later = threading.Timer(0.2, other.execute, ["ROLLBACK"])
+        later.start()
+        opened(path).close()
+        later.join()
 
 
 def test_a_file_that_another_process_is_making_just_now_is_no_strangers(

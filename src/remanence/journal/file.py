@@ -34,6 +34,7 @@ _BUSY_MESSAGE: Final = (
 
 _OPENING_SECONDS: Final = 2.0
 """What opening may wait: nobody has been told anything yet, and another process may be in the middle of its own."""
+_PAUSE: Final = 0.002
 
 _SCHEMA: Final = """
 CREATE TABLE entries (
@@ -293,7 +294,7 @@ def _prepare(connection: sqlite3.Connection, path: Path, *, is_known: bool) -> N
         _refuse(path, "is a database of another program", "name another file")
     if version > _SCHEMA_VERSION:
         _refuse(path, f"was made by a newer version of remanence (schema {version})", "upgrade, or name another file")
-    if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
+    if _switch_to_wal(connection) != "wal":
         _refuse(path, "is on a file system without shared memory, such as a network's", "name a file on a local disk")
     # A commit is in the operating system's hands: it outlives every process, though not a machine without power.
     connection.execute("PRAGMA synchronous = NORMAL")
@@ -303,6 +304,23 @@ def _prepare(connection: sqlite3.Connection, path: Path, *, is_known: bool) -> N
         _create(connection)
     elif not is_known and connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
         _refuse(path, "is corrupt", "move it away to look at it, or name another file")
+
+
+def _switch_to_wal(connection: sqlite3.Connection) -> str:
+    """Have the file keep a log of changes; give the mode that it is in then.
+
+    Where several processes open a new file SQLite does not wait, but refuses at once what might be a deadlock.
+    """
+    deadline = time.monotonic() + _OPENING_SECONDS
+    while True:
+        try:
+            mode: str = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        except sqlite3.OperationalError as error:
+            if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                raise
+            time.sleep(_PAUSE)
+        else:
+            return mode
 
 
 def _create(connection: sqlite3.Connection) -> None:
