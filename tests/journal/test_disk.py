@@ -347,12 +347,11 @@ def test_a_text_that_was_brought_home_is_not_left_in_the_file(held: DiskJournal,
     held.clear()
 
 
-def test_a_new_file_that_another_process_is_looking_at_is_waited_for(path: Path) -> None:
+def test_a_new_file_that_another_process_is_about_to_write_is_waited_for(path: Path) -> None:
     """Its mode cannot be changed at that moment; the next moment it can."""
     path.touch(0o600)
     with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
-        other.execute("BEGIN")
-        other.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        other.execute("BEGIN IMMEDIATE")
         later = threading.Timer(0.2, other.execute, ["ROLLBACK"])
         later.start()
         opened(path).close()
