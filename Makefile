@@ -18,7 +18,7 @@ SIMULATE_ARGS ?=
 CHAOS_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format simulate chaos bench lock clean
+.PHONY: help install demo test check format simulate chaos bench cards lock clean
 
 help: ## List the targets
 	@echo 'Remanence: conversation memory that survives a Redis outage'
@@ -66,6 +66,9 @@ chaos: $(STAMP) ## Kill real workers and servers under a million writes, and aud
 
 bench: $(BENCH_STAMP) ## Compare with the framework's own manager, in an environment of its own
 	@$(BENCH_VENV)/bin/python -m benchmarks $(BENCH_ARGS)
+
+cards: $(BENCH_STAMP) ## Try the conformance requirements on our managers and the framework's, and write docs/conformance.md
+	@$(BENCH_VENV)/bin/python docs/conformance_cards.py
 
 # One lock per environment, for every platform and Python from 3.11 on (--universal keeps the markers).
 COMPILE := pip compile --quiet --upgrade --universal --python-version 3.11 --no-header --no-emit-index-url \

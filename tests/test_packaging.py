@@ -25,19 +25,20 @@ def pins(lock: Path) -> list[Requirement]:
 
 
 def test_the_wheel_holds_the_package_its_types_and_its_command(tmp_path: Path) -> None:
-    """A wheel built from the tree is typed, licensed, has the command, and holds nothing beside the package."""
+    """A wheel built from the tree is typed, licensed, has command and pytest plugin, and holds nothing beside them."""
     build = [sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--quiet", "--no-deps"]
     subprocess.run([*build, "--no-build-isolation", "--wheel-dir", str(tmp_path), str(ROOT)], check=True, timeout=120)
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         info = f"remanence-{PROJECT['version']}.dist-info"
-        commands = archive.read(f"{info}/entry_points.txt").decode()
+        entry_points = archive.read(f"{info}/entry_points.txt").decode()
     source = ROOT / "src" / "remanence"
     shipped = {f"remanence/{path.relative_to(source).as_posix()}" for path in source.rglob("*.py")}
     assert shipped | {"remanence/py.typed", f"{info}/licenses/LICENSE"} <= names
-    assert {name.partition("/")[0] for name in names} == {"remanence", info}
-    assert "remanence = remanence.cli:main" in commands
+    assert {name.partition("/")[0] for name in names} == {"pytest_remanence.py", "remanence", info}
+    assert "[console_scripts]\nremanence = remanence.cli:main" in entry_points
+    assert "[pytest11]\nremanence = pytest_remanence" in entry_points
 
 
 def test_the_changelog_knows_the_version() -> None:

@@ -95,13 +95,15 @@ def check_order(policies: Sequence[Decorator]) -> None:
             raise PolicyOrderError(message)
         if outer.place > inner.place:
             message = (
-                f"{type(outer).__name__} cannot be outside {type(inner).__name__}: {_reason(inner)} "
+                f"{type(outer).__name__} cannot be outside {type(inner).__name__}: {_reason(outer, inner)} "
                 "The order is Fallback, Deadline, Retry, CircuitBreaker, outermost first."
             )
             raise PolicyOrderError(message)
 
 
-def _reason(inner: Decorator) -> str:
+def _reason(outer: Decorator, inner: Decorator) -> str:
+    if outer.place > CircuitBreaker.place:  # such as remanence.testing's FaultInjecting, which acts for the store
+        return "it belongs inside CircuitBreaker."
     names = (cls.__name__ for cls in type(inner).__mro__)
     return next((_REASONS[name] for name in names if name in _REASONS), "its place is further out.")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from remanence.cli import chaos, conflicts, delete, demo, journal, simulate
+from remanence.cli import chaos, conflicts, conformance, delete, demo, journal, simulate
 
 __all__ = ["main"]
 
@@ -25,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(title="commands", metavar="<command>", required=True)
     chaos.add_to(commands)
     conflicts.add_to(commands)
+    conformance.add_to(commands)
     delete.add_to(commands)
     demo.add_to(commands)
     journal.add_to(commands)

@@ -1,0 +1,102 @@
+"""How a manager's methods are called: as they are, or awaited in an event loop of a thread of its own.
+
+The requirements are written once, as plain functions. For an asynchronous manager each call becomes a task of the loop,
+so what threads do to the one kind of manager, tasks do to the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from remanence.testing.conformance.errors import NotMetError, NotTestableError
+
+__all__ = ["Awaiting", "Caller", "Direct", "caller_for"]
+
+_PATIENCE: Final = 2.0
+
+
+class Caller(Protocol):
+    """Calls a function of the manager's."""
+
+    def call(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        """Return what `function` returns in the end."""
+        ...
+
+    def close(self) -> None:
+        """Give up what is still under way, and end."""
+        ...
+
+
+class Direct:
+    """Calls a synchronous manager."""
+
+    def call(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        """Call it in this thread.
+
+        Raises:
+            NotMetError: The result would have to be awaited.
+        """
+        result = function(*args, **options)
+        if inspect.isawaitable(result):
+            if inspect.iscoroutine(result):
+                result.close()  # or it would complain that nobody awaited it
+            raise NotMetError("a method must be awaited: AsyncMemoryManagerConformance is for asynchronous managers")
+        return result
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+class Awaiting:
+    """Calls an asynchronous manager, in the event loop of a thread of its own."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        # A daemon: a method that blocks the loop for ever must not keep the process from ending.
+        self._thread = threading.Thread(target=self._loop.run_forever, name="conformance-loop", daemon=True)
+        self._thread.start()
+        self._lock = threading.Lock()
+        self._is_closed = False
+
+    def call(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        """Call it in the loop and await what it returns."""
+
+        async def awaited() -> Any:
+            result = function(*args, **options)
+            return await result if inspect.isawaitable(result) else result
+
+        with self._lock:
+            if self._is_closed:
+                raise NotTestableError("the requirement was given up")
+            future = asyncio.run_coroutine_threadsafe(awaited(), self._loop)
+        return future.result()
+
+    def close(self) -> None:
+        """Cancel what is left and end the loop; one that is blocked is left to itself."""
+        with self._lock:  # what is called later is refused: nobody would await it
+            self._is_closed = True
+            self._loop.call_soon_threadsafe(self._finish)
+        self._thread.join(_PATIENCE)
+        if not self._thread.is_alive():
+            self._loop.close()
+
+    def _finish(self) -> None:
+        left = asyncio.all_tasks(self._loop)
+        for task in left:
+            task.cancel()
+        ending = self._loop.create_task(_ended(left))
+        ending.add_done_callback(lambda _: self._loop.stop())
+
+
+async def _ended(tasks: set[asyncio.Task[Any]]) -> None:
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.get_running_loop().shutdown_asyncgens()
+
+
+def caller_for(*, asynchronous: bool) -> Caller:
+    """Return a new caller for a kind of manager."""
+    return Awaiting() if asynchronous else Direct()

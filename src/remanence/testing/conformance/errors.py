@@ -1,0 +1,32 @@
+"""The errors of the conformance kit.
+
+::
+
+    AssertionError
+    └── NotMetError          a requirement is not met
+    NotTestableError         a requirement cannot be tested here: skipped, which is not passed
+    CannotRunError           the requirements could not be run at all
+    └── FactoryError         the factory raised, or returned no manager
+
+Messages hold no text, key, id, URL or message of somebody else's error: they end up in reports.
+"""
+
+from __future__ import annotations
+
+__all__ = ["CannotRunError", "FactoryError", "NotMetError", "NotTestableError"]
+
+
+class NotMetError(AssertionError):
+    """A requirement is not met; the message is the reason."""
+
+
+class NotTestableError(Exception):
+    """A requirement cannot be tested here; the message is the reason why it is skipped."""
+
+
+class CannotRunError(Exception):
+    """The requirements could not be run; nothing is said about the manager."""
+
+
+class FactoryError(CannotRunError):
+    """The factory raised, or returned something that is no manager."""

@@ -1,0 +1,45 @@
+"""What a test is told when a fixture cannot be had: one line, as a skip or a failure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from remanence.errors import ConfigurationError
+from remanence.lab.errors import LabError, ServerNotFoundError
+
+__all__ = ["missing_server", "reported"]
+
+
+# Raised rather than called: `from None` keeps pytest from showing the error that is being handled as well.
+_Failed = pytest.fail.Exception
+
+
+@contextmanager
+def missing_server(*, required: bool) -> Iterator[None]:
+    """Skip the test where there is no server on this machine.
+
+    Args:
+        required: Fail it instead.
+    """
+    try:
+        yield
+    except ServerNotFoundError as error:
+        message = f"{error} Or name a server of your own: --remanence-redis-url."
+        if required:
+            raise _Failed(f"ServerNotFoundError: {message}", pytrace=False) from None
+        pytest.skip(message)
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """Turn the errors of a fixture into one line, without a traceback that would lead into this package."""
+    try:
+        yield
+    except (LabError, ConfigurationError, ValueError) as error:
+        raise _Failed(f"{type(error).__name__}: {error}", pytrace=False) from None
+    except OSError as error:
+        message = f"{type(error).__name__}: the server was lost while a fixture talked to it."
+        raise _Failed(message, pytrace=False) from None
