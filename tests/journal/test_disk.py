@@ -20,6 +20,7 @@ from hypothesis import settings
 
 from remanence.errors import JournalFullError, JournalUnavailableError, ManagerClosedError
 from remanence.journal import file as file_module
+from remanence.journal import opening as opening_module
 from remanence.journal.disk import DiskJournal
 from remanence.journal.entry import Entry, KeptValue
 from remanence.journal.transitions import JournalCounts, Settlement
@@ -364,14 +365,14 @@ def test_a_file_that_another_process_is_making_just_now_is_no_strangers(
     """What is read of it to tell is read at one moment."""
     others: list[DiskJournal] = []
     other = threading.Thread(target=lambda: others.append(opened(path)))
-    plain = file_module._plain
+    plain = opening_module.plain
 
     class Meanwhile(sqlite3.Connection):
         def execute(self, sql: str, *values: Any) -> Any:
             done = super().execute(sql, *values)
             if sql == "PRAGMA application_id" and other.ident is None:
                 read = done.fetchone()  # the question is over
-                monkeypatch.setattr(file_module, "_plain", plain)
+                monkeypatch.setattr(opening_module, "plain", plain)
                 other.start()
                 other.join(0.5)  # it may have to wait for what is being read
                 return super().execute("SELECT ?", read)
@@ -380,8 +381,8 @@ def test_a_file_that_another_process_is_making_just_now_is_no_strangers(
     def watched(where: Path) -> sqlite3.Connection:
         return sqlite3.connect(where, isolation_level=None, check_same_thread=False, factory=Meanwhile)
 
-    monkeypatch.setattr(file_module, "_plain", watched)
-    monkeypatch.setattr(file_module, "_opening", threading.Lock)  # as another process, whose lock is another
+    monkeypatch.setattr(opening_module, "plain", watched)
+    monkeypatch.setattr(file_module, "opening_lock", threading.Lock)  # as another process, whose lock is another
     mine = opened(path)
     other.join(10)
     for each in (mine, *others):
