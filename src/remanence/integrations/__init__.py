@@ -1,0 +1,1 @@
+"""Bridges to frameworks; none is imported here."""
