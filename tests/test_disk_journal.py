@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from remanence import InMemoryManager, JournalUnavailableError, RedisWorkingMemoryManager, resilient
+from remanence import Fallback, InMemoryManager, JournalUnavailableError, RedisWorkingMemoryManager, resilient, wrap
 from remanence.flow import Call
 from remanence.journal.entry import KeptValue
 from remanence.lab import RedisServer
@@ -354,3 +356,54 @@ def test_closing_leaves_what_is_pending_to_the_next_process(
     with stack(private_server, path) as manager:
         wait_until(lambda: not manager.has_pending_writes, "it is home")
         assert manager.retrieve(value)[0].working_memory == "text"
+
+
+@contextmanager
+def busy(path: Path, seconds: float) -> Iterator[threading.Timer]:
+    """Have another process be in the middle of a transaction for so long."""
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        later = threading.Timer(seconds, other.execute, ["ROLLBACK"])
+        later.start()
+        yield later
+        later.join()
+
+
+@pytest.mark.parametrize("end", ["close", "replay"])
+def test_a_drain_waits_for_a_process_that_writes(path: Path, end: str) -> None:
+    """Its transaction outlasts what a call may wait: the end of a manager, which is no call, is held up, not broken."""
+    script = Script(then=ConnectionError("away"))
+    manager = wrap(ScriptedManager(script), Fallback(journal=path, close_timeout=5.0))
+    manager._background.wake = lambda: None  # type: ignore[method-assign,union-attr]
+    manager.store({"conversation_id": "c", "working_memory": "text"})
+    script.then = None
+    with busy(path, 0.2):
+        if end == "replay":
+            assert manager.replay(5.0).pending == 0
+        manager.close()
+    assert [call.operation for call in script.calls].count("reconcile") == 1
+
+
+def test_a_lease_that_could_not_be_given_back_is_given_back_later(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would keep all drainers of the host waiting until it ends by itself."""
+    script = Script(then=ConnectionError("away"))
+    manager = wrap(ScriptedManager(script), Fallback(journal=path, close_timeout=5.0))
+    manager._background.wake = lambda: None  # type: ignore[method-assign,union-attr]
+    manager.store({"conversation_id": "c", "working_memory": "text"})
+    script.then = None
+    journal: Any = manager._fallback.journal  # type: ignore[union-attr]
+    release, failures = journal.release, iter([JournalUnavailableError("busy")])
+
+    def fail_once(epoch: int) -> None:
+        for failure in failures:
+            raise failure
+        release(epoch)
+
+    monkeypatch.setattr(journal, "release", fail_once)
+    manager.replay(0.0)
+    manager.store({"conversation_id": "d", "working_memory": "text"})
+    script.then = ConnectionError("away")
+    manager.store({"conversation_id": "d", "working_memory": "text 2"})
+    script.then = None
+    assert manager.replay(3.0).pending == 0
+    manager.close()

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from remanence.classify import ErrorClass, classify, is_outage
-from remanence.errors import CircuitOpenError, CorruptRecordError
+from remanence.errors import CircuitOpenError, CorruptRecordError, JournalUnavailableError
 from remanence.events import ConflictKept, EntryStuck, ReplayFinished
 from remanence.flow import Call, Flow, Invoke, KeptCopy, Sleep, WriteItem
 from remanence.journal.entry import BLIND, Entry, KeptValue
@@ -48,6 +48,7 @@ class Replayer:
         self._knowledge = state.knowledge
         self._chunk = _FIRST_CHUNK
         self._failures = 0
+        self._unreleased: int | None = None
         self._merging: dict[str, tuple[str, int]] = {}
         self.replayed = 0
         self.conflicts = 0
@@ -64,7 +65,8 @@ class Replayer:
 
     def drain(self, seconds: float) -> Flow:
         """Replay until nothing waits, for at most `seconds`, stuck entries once more too; give the `ReplayCounts`."""
-        yield from self._state.journaling(self._journal.retry_stuck)
+        with suppress(JournalUnavailableError):  # those that are not stuck can be brought home all the same
+            yield from self._state.journaling(self._journal.retry_stuck)
         since = (self.replayed, self.conflicts)
         deadline = self._context.clock.monotonic() + seconds
         while not self._journal.is_idle:
@@ -84,6 +86,15 @@ class Replayer:
         """
         if self._journal.is_idle:
             return None
+        try:
+            return (yield from self._leased_round(deadline))
+        except JournalUnavailableError as error:
+            # Another process is in the middle of its own write, or the disk is in trouble.
+            return self._failed(error)
+
+    def _leased_round(self, deadline: float | None) -> Flow:
+        if self._unreleased is not None:
+            yield from self._give_back(self._unreleased)
         seconds = _SHARED_LEASE if self._journal.is_shared else _LEASE
         now = self._context.clock.monotonic()
         epoch = yield from self._state.journaling(self._journal.lease, now, seconds)
@@ -100,8 +111,14 @@ class Replayer:
         except Exception as error:  # noqa: BLE001 - whatever it is, the entries stay and the next round tries again
             return self._failed(error)
         finally:
-            yield from self._state.journaling(self._journal.release, epoch)
+            yield from self._give_back(epoch)
         return (yield from self._pause(done))
+
+    def _give_back(self, epoch: int) -> Flow:
+        """Give a lease back, or remember that it could not be: it would hold up every drainer until it ends."""
+        self._unreleased = epoch
+        yield from self._state.journaling(self._journal.release, epoch)
+        self._unreleased = None
 
     def _pause(self, done: int) -> Flow:
         """Give the seconds until the next round is worth trying, None when nothing waits."""
