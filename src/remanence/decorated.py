@@ -311,7 +311,8 @@ class AsyncDecoratedManager(_Decorated, AsyncOperations):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._driver = AsyncDriver(self._flows, self._native.perform, self.clock)
+        ends_in_time = getattr(self._native, "bounds_time", False)
+        self._driver = AsyncDriver(self._flows, self._native.perform, self.clock, ends_in_time=ends_in_time)
         if self._fallback is not None:
             self._background = ReplayTask(self._round, self._is_idle)
             self._fallback.on_pending(self._look_after)

@@ -260,13 +260,23 @@ class AsyncDriver:
     The innermost await is bounded by the call's deadline here, below every policy: what the policies see is a failure
     of the store, and a cancellation that they see is the caller's own. What may wait for a disk is done by one thread,
     and to its end: a cancellation that comes meanwhile is told after that, so that no flow has to guess what was done.
+
+    Args:
+        flows, perform, clock: See `Driver`.
+        ends_in_time: Whether `perform` ends by the call's deadline by itself.
     """
 
     def __init__(
-        self, flows: Sequence[Callable[[Call], Flow]], perform: Callable[[Call], Awaitable[Any]], clock: Clock
+        self,
+        flows: Sequence[Callable[[Call], Flow]],
+        perform: Callable[[Call], Awaitable[Any]],
+        clock: Clock,
+        *,
+        ends_in_time: bool = False,
     ) -> None:
         self.flows = tuple(flows)
         self.perform = perform
+        self._ends_in_time = ends_in_time
         self.clock = clock
         self._writer: ThreadPoolExecutor | None = None
 
@@ -339,7 +349,7 @@ class AsyncDriver:
         return None if failure is not None else done.result(), failure
 
     async def _bounded(self, call: Call) -> Any:
-        if call.deadline is None:
+        if call.deadline is None or self._ends_in_time:
             return await self.perform(call)
         left = call.deadline - self.clock.monotonic()
         scope = asyncio.timeout(max(left, 0.0))

@@ -36,6 +36,9 @@ class AsyncRedisWorkingMemoryManager(RedisManager, AsyncOperations):
     `max_connections`. `client` is a `redis.asyncio` client here, and belongs to one loop.
     """
 
+    bounds_time = True
+    """An attempt ends when its time is up, whoever's client it is: awaiting ends."""
+
     async def perform(self, call: Call) -> Any:
         """Carry out `call` in one attempt; for the decorators.
 

@@ -17,7 +17,7 @@ import redis
 import redis.asyncio
 from redis.exceptions import ResponseError
 
-from remanence.managers.redis_client import DIRECT
+from remanence.managers.redis_client import DIRECT, packed
 from remanence.managers.redis_connection import NewConnectionError
 
 __all__ = ["AsyncClient"]
@@ -49,7 +49,7 @@ class AsyncClient:
         mine = self._mine()
         connection = await mine.take()
         try:
-            await connection.send_packed_command(connection.pack_command(*args))
+            await connection.send_packed_command(packed(connection, (args,)))
             reply = await connection.read_response()
         except (ResponseError, NewConnectionError):
             mine.give(connection)
@@ -66,8 +66,7 @@ class AsyncClient:
         mine = self._mine()
         connection = await mine.take()
         try:
-            packed = b"".join([part for command in commands for part in connection.pack_command(*command)])
-            await connection.send_packed_command(packed)
+            await connection.send_packed_command(packed(connection, commands))
             replies = [await _reply(connection) for _ in commands]
         except NewConnectionError:
             mine.give(connection)
