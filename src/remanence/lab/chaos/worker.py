@@ -119,15 +119,23 @@ class _Writer:
             return self._manager.delete(value)
         if kind == "mutate":
             own = {self._name: clock[self._name]}
-            return self._manager.mutate(value, lambda text: self._text(_clock(text) | own))
+            return self._manager.mutate(value, lambda text: self._text(self._seen(value, _clock(text)) | own))
         if kind == "turn":
             held = self._manager.retrieve(value)
-            text = self._text(_clock(held[0].working_memory if held else None) | {self._name: clock[self._name]})
+            seen = _clock(held[0].working_memory if held else None)
+            if held.source != "none":
+                self._seen(value, seen)
+            text = self._text(seen | {self._name: clock[self._name]})
             # On a healthy store a plain write replaces whatever it finds; after a degraded read it may not.
             condition = {} if held.degraded else {"if_version": held.version}
             return self._manager.store({**value, "working_memory": text}, **condition)
         write = self._manager.store if kind == "store" else self._manager.update
         return write({**value, "working_memory": self._text(clock)})
+
+    def _seen(self, value: dict[str, Any], clock: Clock) -> Clock:
+        """Note what was read, whatever becomes of the write: the process has seen it, and may replace it."""
+        self._known[value["conversation_id"]] = clock
+        return clock
 
     def _text(self, clock: Clock) -> str:
         self._written = clock
