@@ -21,7 +21,10 @@ from tests.support import wait_until
 
 SEEDS = (43, 120, 137)
 _MARK = "        if not due:\n            return 0\n"
-_REMOVE = "        for each in due:\n            yield from self._brought_home(epoch, Settlement(each))\n"
+_REMOVE = (
+    "        for each in due:\n            yield from self._brought_home(epoch, Settlement(each))\n"
+    "        return len(due)\n"
+)
 
 
 def test_a_seed_draws_one_plan() -> None:
@@ -55,7 +58,7 @@ def test_nothing_is_lost(seed: int) -> None:
             "            ...\n",
         ),
     ],
-    ids=["removed before it is sent", "a write over one that waits"],
+    ids=["removed instead of sent", "a write over one that waits"],
 )
 def test_a_planted_fault_is_found(tmp_path: Path, file: str, old: str, new: str) -> None:
     """What it loses was acknowledged; the seed is told."""
@@ -64,7 +67,7 @@ def test_a_planted_fault_is_found(tmp_path: Path, file: str, old: str, new: str)
     assert source.count(old) == 1
     (package / file).write_text(source.replace(old, new), "utf-8")
     code = "import sys; from remanence.cli import main; sys.exit(main())"
-    options = ["--schedules", "3", "--writes", "1200", "--first-seed", "120", "--json", str(tmp_path / "figures")]
+    options = ["--schedules", "2", "--writes", "1200", "--first-seed", "120", "--json", str(tmp_path / "figures")]
     done = subprocess.run(
         [sys.executable, "-c", code, "chaos", *options],
         env=environment(package),
