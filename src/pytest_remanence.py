@@ -28,12 +28,16 @@ if "remanence.testing" not in sys.modules:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the settings; an option goes before the ini file, which goes before the environment."""
+    """Add the settings; an option goes before the ini file, which goes before the environment.
+
+    Each is None where it is not given; one that is given but empty switches off those after it.
+    """
     group = parser.getgroup("remanence", "a real Redis for tests (remanence)")
     group.addoption(
         "--remanence-redis-url",
         metavar="URL",
-        help="run on this Redis server of yours: under random key prefixes, never emptied, never broken",
+        help="run on this Redis server of yours: under random key prefixes, never emptied, never broken; "
+        "empty for a private server after all",
     )
     group.addoption(
         "--remanence-require-redis",
@@ -44,12 +48,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini(
         "remanence_redis_url",
         "as --remanence-redis-url; else the environment's REMANENCE_TEST_REDIS_URL",
-        default="",
+        default=None,
     )
     parser.addini(
         "remanence_require_redis",
         "as --remanence-require-redis (true or false); else the environment's REMANENCE_TEST_REQUIRE_REDIS",
-        default="",
+        default=None,
     )
     parser.addini(
         "remanence_redis_durability",
@@ -58,10 +62,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def pytest_collection_finish() -> None:
-    """Let Hypothesis make the DTOs by their types, where the tests use both; nobody else pays for it."""
-    if {"hypothesis", "remanence.interface"} <= sys.modules.keys():
-        import remanence.testing.strategies  # noqa: F401 - it registers them
+@pytest.hookimpl(tryfirst=True)
+def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
+    """Show a URL of a fixture by its repr where an assertion compares it: pytest's diff of two texts has the password.
+
+    Args:
+        op: "==", "not in" and the like.
+        left: What stands before it.
+        right: What stands after it.
+    """
+    urls = sys.modules.get("remanence.testing.urls")  # where nobody has imported it there is no such URL
+    if urls is None or not any(isinstance(side, urls.SecretUrl) for side in (left, right)):
+        return None
+    return [f"{left!r} {op} {right!r}", "(user, password and options of the URL are not shown)"]
 
 
 @pytest.fixture(scope="session")
@@ -69,11 +82,12 @@ def _remanence_settings(pytestconfig: pytest.Config) -> Settings:
     from remanence.testing.choice import Settings
 
     def setting(name: str, variable: str) -> Any:
-        return pytestconfig.getoption(name) or pytestconfig.getini(name) or os.environ.get(variable, "")
+        given = (pytestconfig.getoption(name), pytestconfig.getini(name), os.environ.get(variable))
+        return next((value for value in given if value is not None), "")
 
     return Settings.read(
         url=setting("remanence_redis_url", "REMANENCE_TEST_REDIS_URL"),
-        require=setting("remanence_require_redis", "REMANENCE_TEST_REQUIRE_REDIS") or "no",
+        require=setting("remanence_require_redis", "REMANENCE_TEST_REQUIRE_REDIS"),
         durability=pytestconfig.getini("remanence_redis_durability"),
     )
 
@@ -93,8 +107,10 @@ def remanence_redis_session(_remanence_settings: Settings) -> Iterator[RedisForT
 
 @pytest.fixture
 def remanence_key_prefix() -> str:
-    """A key prefix that belongs to this test alone; on a server of your own only keys that begin so are removed."""
-    from remanence.testing.choice import new_key_prefix
+    """A key prefix that belongs to this test alone; on a server of your own only keys that begin so are removed.
+    Who overrides it may add to its end; another one is refused there, because all keys that begin so would be removed.
+    """
+    from remanence.testing.prefixes import new_key_prefix
 
     return new_key_prefix()
 

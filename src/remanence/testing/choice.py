@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
@@ -12,9 +11,10 @@ from remanence.errors import ConfigurationError
 from remanence.testing.clock import ManualClock
 from remanence.testing.outcomes import missing_server, reported
 from remanence.testing.own_server import OwnServer
+from remanence.testing.prefixes import new_key_prefix
 from remanence.testing.server import RedisForTests
 
-__all__ = ["Settings", "for_one_test", "for_the_session", "new_key_prefix", "private_servers"]
+__all__ = ["Settings", "for_one_test", "for_the_session", "private_servers"]
 
 _WORDS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
@@ -35,9 +35,15 @@ class Settings:
 
     @classmethod
     def read(cls, *, url: str, require: bool | str, durability: str) -> Self:
-        """Understand the settings as they were written; a word that is none fails the test in one line."""
+        """Understand the settings as they were written; a word that is none fails the test in one line.
+
+        Args:
+            url: "" for private servers.
+            require: "" for no.
+            durability: As for `RedisForTests`, which looks at it.
+        """
         with reported():
-            return cls(url, _understand(str(require)), durability)
+            return cls(url, _understand(str(require) or "no"), durability)
 
     @contextmanager
     def reported(self) -> Iterator[None]:
@@ -51,11 +57,6 @@ def _understand(require: str) -> bool:
         message = f"remanence_require_redis must be one of {', '.join(_WORDS)}, not {require!r}."
         raise ConfigurationError(message)
     return _WORDS[require.lower()]
-
-
-def new_key_prefix() -> str:
-    """Return a prefix that no other test, process or application has."""
-    return f"remanence-test-{secrets.token_hex(8)}"
 
 
 @contextmanager
@@ -124,7 +125,9 @@ def _private(settings: Settings, server: Any, key_prefix: str, clock: ManualCloc
 
 @contextmanager
 def _own(settings: Settings, server: Any, key_prefix: str, clock: ManualClock) -> Iterator[Any]:
-    with closing(OwnServer(server.url, key_prefix=key_prefix, clock=clock)) as own:
+    with reported():
+        own = OwnServer(server.url, key_prefix=key_prefix, clock=clock, session_prefix=server.key_prefix)
+    with closing(own):
         with settings.reported():
             own.check()
         yield own

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,6 +10,7 @@ import pytest
 
 from remanence.errors import ConfigurationError
 from remanence.lab.errors import LabError, ServerNotFoundError
+from remanence.lab.server_binary import ENVIRONMENT_VARIABLE
 
 __all__ = ["missing_server", "reported"]
 
@@ -21,14 +23,16 @@ _Failed = pytest.fail.Exception
 def missing_server(*, required: bool) -> Iterator[None]:
     """Skip the test where there is no server on this machine.
 
+    It fails where the environment names a program that is not there: a slip of the pen must not skip a whole suite.
+
     Args:
-        required: Fail it instead.
+        required: Fail it in any case.
     """
     try:
         yield
     except ServerNotFoundError as error:
         message = f"{error} Or name a server of your own: --remanence-redis-url."
-        if required:
+        if required or os.environ.get(ENVIRONMENT_VARIABLE):
             raise _Failed(f"ServerNotFoundError: {message}", pytrace=False) from None
         pytest.skip(message)
 

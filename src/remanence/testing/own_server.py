@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final, NoReturn
 from urllib.parse import urlsplit
 
@@ -16,6 +19,7 @@ from remanence.managers.redis_backend import CONFLICT_PREFIX, INDEX_PREFIX
 from remanence.managers.urls import check_url
 from remanence.testing.clock import ManualClock, check_seconds
 from remanence.testing.expiry import bring_forward, scan
+from remanence.testing.prefixes import is_random_prefix
 from remanence.testing.server import RedisForTests
 from remanence.testing.urls import SecretUrl
 
@@ -25,6 +29,25 @@ _PATIENCE: Final = 5.0
 _CHUNK: Final = 500
 # They name no keys and change nothing.
 _HARMLESS: Final = frozenset({"DBSIZE", "ECHO", "INFO", "PING", "SCAN", "TIME"})
+# They touch the keys that they name and nothing else. A list, because the keys that a command names do not tell:
+# scripts and functions do anything, SORT looks at further keys, COPY, MOVE and MIGRATE reach further databases.
+_PLAIN: Final = frozenset(
+    """
+    DEL DUMP EXISTS EXPIRE EXPIREAT EXPIRETIME OBJECT PERSIST PEXPIRE PEXPIREAT PEXPIRETIME PTTL RENAME RENAMENX TOUCH
+    TTL TYPE UNLINK
+    APPEND DECR DECRBY GET GETDEL GETEX GETRANGE GETSET INCR INCRBY INCRBYFLOAT MGET MSET MSETNX PSETEX SET SETEX SETNX
+    SETRANGE STRLEN SUBSTR
+    BITCOUNT BITFIELD BITFIELD_RO BITOP BITPOS GETBIT SETBIT
+    HDEL HEXISTS HEXPIRE HGET HGETALL HINCRBY HINCRBYFLOAT HKEYS HLEN HMGET HMSET HPERSIST HPEXPIRE HPTTL HRANDFIELD
+    HSCAN HSET HSETNX HSTRLEN HTTL HVALS
+    LINDEX LINSERT LLEN LMOVE LPOP LPOS LPUSH LPUSHX LRANGE LREM LSET LTRIM RPOP RPOPLPUSH RPUSH RPUSHX
+    SADD SCARD SDIFF SDIFFSTORE SINTER SINTERCARD SINTERSTORE SISMEMBER SMEMBERS SMISMEMBER SMOVE SPOP SRANDMEMBER SREM
+    SSCAN SUNION SUNIONSTORE
+    ZADD ZCARD ZCOUNT ZINCRBY ZMSCORE ZPOPMAX ZPOPMIN ZRANDMEMBER ZRANGE ZRANGEBYLEX ZRANGEBYSCORE ZRANGESTORE ZRANK
+    ZREM ZREMRANGEBYLEX ZREMRANGEBYRANK ZREMRANGEBYSCORE ZREVRANGE ZREVRANGEBYLEX ZREVRANGEBYSCORE ZREVRANK ZSCAN ZSCORE
+    PFADD PFCOUNT XADD XDEL XLEN XRANGE XREVRANGE XTRIM
+    """.split()  # noqa: SIM905 - easier to read
+)
 
 
 class OwnServerError(LabError):
@@ -47,8 +70,10 @@ class OwnServer:
 
     Args:
         url: `redis://`, `rediss://` or `unix://`.
-        key_prefix: What every key of the test begins with; long and random, since `remove_keys` removes by it.
+        key_prefix: What every key of the test begins with: one of `new_key_prefix`, or what begins with one.
         clock: Moved by `advance` as well; None for none.
+        session_prefix: Another one, of the keys that wider scopes put there: `command` may name them too, but nothing
+            here removes them or moves their time. None for none.
 
     Attributes:
         url: As above; its repr leaves out the password.
@@ -58,18 +83,21 @@ class OwnServer:
         lost: Whether it did not answer when keys were to be removed.
 
     Raises:
-        ConfigurationError: The URL is wrong; the message does not quote it.
+        ConfigurationError: A prefix is not random, so that others may have keys that begin so; or the URL is wrong, and
+            the message does not quote it.
     """
 
     is_private: Final = False
 
-    def __init__(self, url: str, *, key_prefix: str, clock: ManualClock | None = None) -> None:
+    def __init__(
+        self, url: str, *, key_prefix: str, clock: ManualClock | None = None, session_prefix: str | None = None
+    ) -> None:
         self.url = SecretUrl(check_url(url))
-        self.key_prefix = key_prefix
+        self._key_prefix = _checked(key_prefix)
         self.clock = clock
         self.lost = False
-        # Those of the conflict copies of a manager with this prefix, too.
-        self._prefixes = (key_prefix, f"{CONFLICT_PREFIX}-{key_prefix}", f"{INDEX_PREFIX}-{key_prefix}")
+        self._removable = _with_copies(key_prefix)
+        self._usable = self._removable + (() if session_prefix is None else _with_copies(_checked(session_prefix)))
         try:
             self._client = redis.Redis.from_url(
                 url,
@@ -86,6 +114,11 @@ class OwnServer:
         self._client.response_callbacks.clear()  # replies as the server gives them, as `RedisServer.command` does
 
     @property
+    def key_prefix(self) -> str:
+        """As it was given; it cannot be changed, for what begins with it is removed."""
+        return self._key_prefix
+
+    @property
     def port(self) -> int | None:
         """Its port; None for a Unix socket."""
         parts = urlsplit(self.url)
@@ -100,7 +133,9 @@ class OwnServer:
         self._send("PING")
 
     def command(self, *arguments: str | int) -> Reply:
-        """Send it one command whose keys all begin with `key_prefix`, or one that only looks.
+        """Send it a plain read or write of keys that all begin with a prefix of the test, or a command that only looks.
+
+        Scripts and functions are refused whatever keys they name.
 
         Raises:
             ChaosRefusedError: The command could touch something else, and was not sent.
@@ -109,12 +144,9 @@ class OwnServer:
         """
         name = str(arguments[0]).upper()
         if name not in _HARMLESS:
-            try:
-                keys = self._send("COMMAND", "GETKEYS", *arguments)
-            except ServerReplyError:
-                keys = None
-            if not keys or not all(str(key).startswith(self._prefixes) for key in keys):
-                raise ChaosRefusedError(f"The command {name}, beyond the keys of this test,")
+            keys = self._keys_of(*arguments) if name in _PLAIN else []
+            if not keys or not all(key.startswith(self._usable) for key in keys):
+                raise ChaosRefusedError(f"The command {name}, which may reach beyond the keys of this test,")
         reply: Reply = self._send(*arguments)
         return reply
 
@@ -146,6 +178,11 @@ class OwnServer:
             raise OwnServerError(f"{error} Keys with {self.key_prefix} in their names may be left there.") from None
         return len(keys)
 
+    @contextmanager
+    def keep_data(self) -> Iterator[None]:
+        """Do nothing, for the length of a block: only a private server is emptied between tests."""
+        yield
+
     def close(self) -> None:
         """Close the connection to it; the server goes on."""
         self._client.close()
@@ -159,7 +196,15 @@ class OwnServer:
         return f"<OwnServer {self.url!r} key_prefix={self.key_prefix}>"
 
     def _keys(self) -> list[str]:
-        return [key for key in scan(self._send, f"*{self.key_prefix}*") if key.startswith(self._prefixes)]
+        # Only the server's work is less by the pattern; whose keys they are is decided here.
+        pattern = re.sub(r"[][*?\\^]", "?", self.key_prefix)
+        return [key for key in scan(self._send, f"*{pattern}*") if key.startswith(self._removable)]
+
+    def _keys_of(self, *arguments: str | int) -> list[str]:
+        try:
+            return [str(key) for key in self._send("COMMAND", "GETKEYS", *arguments)]
+        except ServerReplyError:
+            return []
 
     def _send(self, *arguments: str | int) -> Any:
         try:
@@ -180,3 +225,20 @@ class OwnServer:
     def _place(self) -> str:
         parts = urlsplit(self.url)
         return parts.path if parts.scheme == "unix" else f"{parts.hostname or 'localhost'}:{self.port}"
+
+
+def _checked(key_prefix: str) -> str:
+    if not is_random_prefix(key_prefix):
+        message = (
+            f"the key prefix {key_prefix!r} was refused and nothing was done: this test runs on a server of your own "
+            "(the setting remanence_redis_url), where all keys with the test's prefix are removed afterwards, and keys "
+            "that begin so may belong to others. Leave the fixture remanence_key_prefix as it is, add to the end of "
+            "what it gives, or run without that setting."
+        )
+        raise ConfigurationError(message)
+    return key_prefix
+
+
+def _with_copies(key_prefix: str) -> tuple[str, ...]:
+    """Return what keys begin with, the conflict copies of a manager with this prefix included."""
+    return (key_prefix, f"{CONFLICT_PREFIX}-{key_prefix}", f"{INDEX_PREFIX}-{key_prefix}")

@@ -14,6 +14,7 @@ from remanence.lab.resp import RespConnection
 from remanence.lab.server_settings import Durability
 from remanence.testing.clock import ManualClock, check_seconds
 from remanence.testing.expiry import bring_forward, scan
+from remanence.testing.prefixes import new_key_prefix
 
 __all__ = ["RedisForTests"]
 
@@ -43,6 +44,8 @@ class RedisForTests(RedisServer):
 
     Attributes:
         clock: As above.
+        key_prefix: A random one, for the keys of fixtures of session or module scope. Here they may have any name; on a
+            server of the user's own, which has this attribute too, they must begin so.
         is_private: True: it may be hurt. False for a server of the user's own.
 
     Raises:
@@ -72,6 +75,7 @@ class RedisForTests(RedisServer):
             stop_timeout=stop_timeout,
         )
         self.clock = clock
+        self.key_prefix = new_key_prefix()
         self._keepers = 0
         self._configured: list[str] | None = None
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from remanence.lab import RedisServer
+
 if TYPE_CHECKING:
     from tests.testing.plugin.conftest import Nested
 
@@ -23,6 +25,15 @@ def test_every_example_runs(nested: Nested) -> None:
         nested.file(f"test_example_{number}", example)
     result = nested.run(EXAMPLES[0])
     assert result.parseoutcomes() == {"passed": len(EXAMPLES)}
+
+
+def test_wider_scopes_work_on_a_server_of_ones_own(nested: Nested) -> None:
+    """The example of data that stay is the same there, and leaves nothing behind."""
+    (example,) = (text for text in EXAMPLES if "keep_data" in text)
+    with RedisServer(durability="off") as server:
+        result = nested.run(example, f"--remanence-redis-url={server.url}")
+        assert server.command("DBSIZE") == 0
+    assert result.parseoutcomes() == {"passed": 1}
 
 
 @pytest.mark.parametrize("kind", ["fixture", "setting"])

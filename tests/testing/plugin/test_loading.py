@@ -51,6 +51,34 @@ def test_nothing_but_pytest_is_imported_until_a_fixture_is_used(nested: Nested) 
     assert result.returncode == 0, result.stdout
 
 
+def test_the_strategies_are_registered_by_their_import_alone(nested: Nested) -> None:
+    """A project's own strategy for a DTO stands, and the module of ours is not imported behind its back."""
+    nested.file(
+        "conftest",
+        """
+        from hypothesis import strategies as st
+        from remanence import IMemoryInput
+        MINE = IMemoryInput(conversation_id="mine", data=[{"working_memory": "x"}])
+        st.register_type_strategy(IMemoryInput, st.just(MINE))
+        """,
+    )
+    result = nested.run_process(
+        """
+        import sys
+        from hypothesis import given, strategies as st
+        from remanence import IMemoryInput
+
+        def test_imports(remanence_clock):
+            assert "remanence.testing.strategies" not in sys.modules
+
+        @given(st.from_type(IMemoryInput))
+        def test_mine(value):
+            assert value.conversation_id == "mine"
+        """
+    )
+    assert "2 passed" in result.stdout, result.stdout
+
+
 def test_pytest_fixtures_teaches_them(nested: Nested) -> None:
     """``pytest --fixtures`` lists every fixture, what it gives and what it is for, and nothing that is internal."""
     shown = "\n".join(nested.run("", "--fixtures").outlines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,8 +25,10 @@ HINT = "*ServerNotFoundError: *Install one: `apt-get install redis-server`*--rem
 def _no_server(
     nested: Nested,  # noqa: ARG001 - it clears the environment first
     monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setenv("REMANENCE_REDIS_SERVER", "no-such-program")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("remanence.lab.server_binary.find_spec", lambda _: None)  # the wheel's
 
 
 def test_what_needs_one_is_skipped(nested: Nested) -> None:
@@ -33,6 +36,17 @@ def test_what_needs_one_is_skipped(nested: Nested) -> None:
     result = nested.run(TESTS, "-rs")
     assert result.parseoutcomes() == {"skipped": 3, "passed": 1}
     result.stdout.fnmatch_lines([HINT.replace("ServerNotFoundError: ", "")])
+
+
+def test_a_program_that_is_not_there_is_no_reason_to_skip(nested: Nested, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the environment names a program and it is none, that is an error in one line: a slip skips no suite."""
+    monkeypatch.setenv("REMANENCE_REDIS_SERVER", "/no/such-program")
+    result = nested.run(TESTS)
+    assert result.parseoutcomes() == {"errors": 2, "failed": 1, "passed": 1}
+    result.stdout.fnmatch_lines(["ServerNotFoundError: REMANENCE_REDIS_SERVER names '/no/such-program', which is no*"])
+    assert "During handling" not in str(result.stdout)
+    monkeypatch.setenv("REMANENCE_REDIS_SERVER", "")
+    assert nested.run(TESTS).parseoutcomes() == {"skipped": 3, "passed": 1}
 
 
 @pytest.mark.parametrize("how", ["option", "ini", "environment"])
@@ -52,6 +66,14 @@ def test_the_ini_file_goes_before_the_environment(nested: Nested, monkeypatch: p
     """A project that says no is not overruled by a machine that says yes."""
     nested.ini("remanence_require_redis = no\n")
     monkeypatch.setenv("REMANENCE_TEST_REQUIRE_REDIS", "1")
+    assert nested.run(TESTS).parseoutcomes() == {"skipped": 3, "passed": 1}
+
+
+def test_an_empty_one_switches_the_environment_off(nested: Nested, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line that is there and empty means no."""
+    monkeypatch.setenv("REMANENCE_TEST_REQUIRE_REDIS", "1")
+    assert nested.run(TESTS, "-o", "remanence_require_redis=").parseoutcomes() == {"skipped": 3, "passed": 1}
+    nested.ini("remanence_require_redis =\n")
     assert nested.run(TESTS).parseoutcomes() == {"skipped": 3, "passed": 1}
 
 

@@ -96,7 +96,7 @@ def test_only_the_keys_of_the_test_are_removed(nested: Nested, database: RedisSe
 
 
 HARMFUL = ["kill", "freeze", "thaw", "stop", "start", "restart", "enter", "state", "leave", "disconnect_clients", "pid",
-           "recover", "reset", "keep_data"]  # fmt: skip
+           "recover", "reset"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", HARMFUL)
@@ -120,13 +120,24 @@ def test_chaos_is_refused(own: OwnServer, name: str) -> None:
         ("MSET", f"{PREFIX}:a", "1", "theirs", "2"),
         ("RENAME", f"{PREFIX}:a", "theirs"),
         ("EVAL", "redis.call('FLUSHALL')", 0),
+        ("EVAL", "return redis.call('FLUSHALL')", 1, f"{PREFIX}:a"),
+        ("eval", "return redis.call('FLUSHALL')", 1, f"{PREFIX}:a"),
+        ("EVALSHA", "e0e1f9fabfc9d4800c877a703b823ac0578ff8db", 1, f"{PREFIX}:a"),
+        ("EVAL_RO", "return redis.call('GET', 'theirs')", 1, f"{PREFIX}:a"),
+        ("FCALL", "f", 1, f"{PREFIX}:a"),
+        ("MOVE", f"{PREFIX}:a", 5),
+        ("COPY", f"{PREFIX}:a", f"{PREFIX}:b", "DB", 5),
+        ("MIGRATE", "127.0.0.1", 1, f"{PREFIX}:a", 0, 10),
+        ("RESTORE", f"{PREFIX}:b", 0, "x"),
+        ("SORT", f"{PREFIX}:a", "BY", "nosort", "GET", "theirs"),
+        ("SET  ", f"{PREFIX}:a", "2"),
         ("SCRIPT", "FLUSH"),
         ("CLIENT", "KILL", "TYPE", "normal"),
         ("SWAPDB", 0, 1),
         ("KEYS", "*"),
         ("no such command",),
     ],
-    ids=lambda command: " ".join(str(part) for part in command[:2]),
+    ids=lambda command: " ".join(str(part) for part in command[:3]),
 )
 def test_commands_beyond_the_keys_of_the_test_are_not_sent(own: OwnServer, command: tuple[str, ...]) -> None:
     """A command that could touch what is not the test's is refused before it is sent."""
@@ -141,11 +152,121 @@ def test_commands_on_its_own_keys_are_sent(own: OwnServer) -> None:
     assert own.command("SET", f"{PREFIX}:a", "1", "EX", 100) == "OK"
     assert own.command("GET", f"{PREFIX}:a") == "1"
     assert own.command("EXPIRE", f"{PREFIX}:a", 50) == 1
-    assert own.command("EVAL", "return redis.call('GET', KEYS[1])", 1, f"{PREFIX}:a") == "1"
+    assert own.command("mset", f"{PREFIX}:b", "2", f"remanence-conflict-{PREFIX}:a", "3") == "OK"
+    assert own.command("RENAME", f"{PREFIX}:b", f"{PREFIX}:c") == "OK"
+    assert own.command("HSET", f"{PREFIX}:h", "field", "1") == 1
     assert own.command("PING") == "PONG"
     assert isinstance(own.command("INFO", "server"), str)
     with pytest.raises(ServerReplyError, match="WRONGTYPE"):
         own.command("LPUSH", f"{PREFIX}:a", "1")
+
+
+NAMED = "ConfigurationError: the key prefix {} was refused and nothing was done"
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "",
+        "app",
+        "memory",
+        "*",
+        "remanence-test",
+        "remanence-test-",
+        "remanence-test-012345",
+        f"x{PREFIX}",
+        PREFIX.upper(),
+    ],
+)
+def test_a_prefix_that_others_may_have_is_refused(nested: Nested, database: RedisServer, prefix: str) -> None:
+    """Where a project overrides the fixture with a prefix of its own, no test is run, and no key of others removed."""
+    database.command("SET", "application", "1")
+    database.command("SET", "app:1", "1")
+    result = nested.run(
+        f"""
+        import pytest
+
+        @pytest.fixture
+        def remanence_key_prefix(): return {prefix!r}
+
+        def test_server(remanence_redis): remanence_redis.command("SET", {prefix!r} + "k", "1")
+        def test_manager(remanence_manager): pass
+        def test_async(remanence_async_resilient): pass
+        """,
+        f"--remanence-redis-url={database.url}",
+    )
+    assert database.command("DEL", "application", "app:1") == 2
+    assert result.parseoutcomes() == {"errors": 3}
+    assert str(result.stdout).count(NAMED.format(repr(prefix)) + ": this") >= 3
+    assert "Traceback" not in str(result.stdout)
+
+
+@pytest.mark.parametrize("prefix", ["", "app", None, b"x"])
+def test_nothing_removes_by_such_a_prefix(theirs: RedisServer, prefix: str) -> None:
+    """Also by hand there is no such object, neither for a test nor for a session; and a prefix is not changed later."""
+    with pytest.raises(ConfigurationError, match="may belong to others"):
+        OwnServer(theirs.url, key_prefix=prefix)
+    with pytest.raises(ConfigurationError, match="may belong to others"):
+        OwnServer(theirs.url, key_prefix=PREFIX, session_prefix=prefix or "")
+    own = OwnServer(theirs.url, key_prefix=PREFIX)
+    with pytest.raises(AttributeError):
+        own.key_prefix = prefix  # type: ignore[misc]
+    own.close()
+
+
+def test_a_prefix_may_be_made_longer(nested: Nested, database: RedisServer) -> None:
+    """A project that adds to the random prefix has its keys removed, also where what it adds looks like a pattern."""
+    result = nested.run(
+        r"""
+        import pytest
+
+        @pytest.fixture(params=["app", "[a]*?\\x^-"])
+        def remanence_key_prefix(remanence_key_prefix, request): return remanence_key_prefix + request.param
+
+        def test_it(remanence_redis, remanence_manager, remanence_key_prefix):
+            remanence_manager.store({"conversation_id": "c1", "working_memory": "."})
+            assert remanence_redis.command("EXISTS", remanence_key_prefix + ":WORKING_MEMORY:c1") == 1
+        """,
+        f"--remanence-redis-url={database.url}",
+    )
+    assert result.parseoutcomes() == {"passed": 2}
+
+
+def test_no_prefix_but_its_own_is_removed_by(own: OwnServer) -> None:
+    """Keys of the session stay when a test ends, whatever else is in their names."""
+    session = PREFIX.replace("0", "f")
+    test = OwnServer(own.url, key_prefix=PREFIX, session_prefix=session)
+    names = [f"{session}:{PREFIX}", f"remanence-conflict-{session}:{PREFIX}"]
+    for name in names:
+        test.command("SET", name, "1")
+    test.command("SET", f"{PREFIX}:a", "1")
+    assert test.remove_keys() == 1
+    assert test.command("DEL", *names) == 2
+    test.close()
+
+
+def test_data_of_a_wider_scope_stay_until_its_end(nested: Nested, database: RedisServer) -> None:
+    """What a module puts there under the session's prefix each test finds as it was; then it is removed."""
+    result = nested.run(
+        """
+        import pytest
+
+        @pytest.fixture(scope="module")
+        def seeded(remanence_redis_session):
+            key = f"{remanence_redis_session.key_prefix}:WORKING_MEMORY:c1"
+            with remanence_redis_session.keep_data():
+                remanence_redis_session.command("SET", key, "{}", "EX", 100)
+                yield key
+
+        @pytest.mark.parametrize("n", range(2))
+        def test_it_is_there(seeded, remanence_redis, n):
+            assert remanence_redis.command("EXISTS", seeded) == 1
+            remanence_redis.advance(1000)
+            assert remanence_redis.command("EXISTS", seeded) == 1
+        """,
+        f"--remanence-redis-url={database.url}",
+    )
+    assert result.parseoutcomes() == {"passed": 2}
 
 
 def test_advance_moves_its_own_keys_alone(own: OwnServer) -> None:
@@ -174,14 +295,24 @@ def test_the_password_is_shown_nowhere(nested: Nested, database: RedisServer) ->
 
         def test_direct(remanence_redis_url, remanence_async_manager):
             assert not [remanence_redis_url]
+
+        def test_equal(remanence_redis_url): assert remanence_redis_url == "redis://localhost"
+        def test_reversed(remanence_redis): assert "redis://localhost" == remanence_redis.url
+        def test_unequal(remanence_redis_url): assert remanence_redis_url != remanence_redis_url
+        def test_in(remanence_redis_url): assert "sentinel" in remanence_redis_url
+        def test_not_in(remanence_redis_url): assert "127.0.0.1" not in remanence_redis_url
+        def test_order(remanence_redis_url): assert remanence_redis_url < ""
+        def test_starts(remanence_redis_url): assert remanence_redis_url.startswith("rediss")
+        def test_list(remanence_redis): assert [remanence_redis.url] == ["x"]
+        def test_dict(remanence_redis): assert {"u": remanence_redis.url} == {"u": "x"}
         """,
         "--showlocals",
         "-vv",
         f"--remanence-redis-url={database.url}",
     )
-    assert result.parseoutcomes() == {"failed": 2}
+    assert result.parseoutcomes() == {"failed": 11}
     text = str(result.stdout) + str(result.stderr)
-    assert "127.0.0.1" in text
+    assert f"'redis://…@127.0.0.1:{database.port}/0' == 'redis://localhost'" in text
     assert "hunter2" not in text
 
 
@@ -202,7 +333,7 @@ def test_urls_show_no_credentials(url: str, shown: str) -> None:
 def test_option_then_ini_then_environment(
     nested: Nested, database: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The option decides, without it the ini file, without that the environment; an empty one says nothing."""
+    """The option decides, without it the ini file, without that the environment."""
     text = "def test_it(remanence_redis): print('\\nON', remanence_redis.port, remanence_redis.is_private)"
     dead = "redis://127.0.0.1:1/0"
     theirs = f"ON {database.port} False"
@@ -216,6 +347,20 @@ def test_option_then_ini_then_environment(
     nested.ini("")
     monkeypatch.setenv("REMANENCE_TEST_REDIS_URL", "")
     assert " True" in str(nested.run(text, "-s").stdout)
+
+
+def test_an_empty_one_switches_off_those_after_it(nested: Nested, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An option or a line of the ini file that is there and empty means a private server, whatever comes after it."""
+    text = "def test_it(remanence_redis): assert remanence_redis.is_private"
+    dead = "redis://127.0.0.1:1/0"
+    monkeypatch.setenv("REMANENCE_TEST_REDIS_URL", dead)
+    assert nested.run(text).parseoutcomes() == {"errors": 1}
+    assert nested.run(text, "--remanence-redis-url=").parseoutcomes() == {"passed": 1}
+    nested.ini(f"remanence_redis_url = {dead}\n")
+    assert nested.run(text, "--remanence-redis-url=").parseoutcomes() == {"passed": 1}
+    assert nested.run(text, "-o", "remanence_redis_url=").parseoutcomes() == {"passed": 1}
+    nested.ini("remanence_redis_url =\n")
+    assert nested.run(text).parseoutcomes() == {"passed": 1}
 
 
 @pytest.mark.parametrize(
