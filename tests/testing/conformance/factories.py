@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import Callable
 from functools import cache
@@ -86,6 +87,88 @@ def the_class() -> type[InMemoryManager]:
     return InMemoryManager
 
 
+def coroutine() -> Any:
+    """Call a coroutine function, and leave it to others to await."""
+    return awaited()
+
+
+def exiting() -> None:
+    """End the program, as if all were well."""
+    sys.exit(0)
+
+
+def skipping() -> None:
+    """Raise what a test runner takes for a skipped test."""
+    raise SkippedError
+
+
+class SkippedError(BaseException):
+    """What is no Exception."""
+
+
+class Exits(InMemoryManager):
+    """Its update ends the program."""
+
+    def update(self, input: Any, **_: Any) -> Any:  # noqa: A002, ARG002
+        """End it."""
+        sys.exit(0)
+
+
+class Skips(InMemoryManager):
+    """Its update skips."""
+
+    def update(self, input: Any, **_: Any) -> Any:  # noqa: A002, ARG002
+        """Raise what is no Exception."""
+        raise SkippedError
+
+
+class ExitsAwaited(AsyncInMemoryManager):
+    """Its update ends the program, in a loop."""
+
+    async def update(self, input: Any, **_: Any) -> Any:  # noqa: A002, ARG002
+        """End it."""
+        sys.exit(0)
+
+
+class Delegates:
+    """Its methods are plain functions that return what must be awaited."""
+
+    def __init__(self) -> None:
+        self._inner = AsyncInMemoryManager()
+
+    def store(self, input: Any) -> Any:  # noqa: A002
+        """Hand it on."""
+        return self._inner.store(input)
+
+    def retrieve(self, input: Any) -> Any:  # noqa: A002
+        """Hand it on."""
+        return self._inner.retrieve(input)
+
+    def update(self, input: Any) -> Any:  # noqa: A002
+        """Hand it on."""
+        return self._inner.update(input)
+
+    def delete(self, input: Any) -> Any:  # noqa: A002
+        """Hand it on."""
+        return self._inner.delete(input)
+
+
+class DelegatesTasks(Delegates):
+    """Its methods return tasks, for which a loop must run."""
+
+    def retrieve(self, input: Any) -> Any:  # noqa: A002
+        """Hand it on."""
+        return asyncio.get_running_loop().create_task(self._inner.retrieve(input))
+
+
+class CannotBeClosed(InMemoryManager):
+    """Its close raises."""
+
+    def close(self) -> None:
+        """Raise."""
+        raise OSError
+
+
 class Hangs(InMemoryManager):
     """Its update never ends."""
 
@@ -111,3 +194,13 @@ class HangsInAnExecutor:
 
     async def delete(self, _: Any) -> None:
         """Do nothing."""
+
+
+class HangsAtOnce(HangsInAnExecutor):
+    """So does its retrieve."""
+
+    async def retrieve(self, _: Any) -> list[IWorkingMemory]:
+        """Wait for ever."""
+        print("a retrieve hangs", flush=True)  # noqa: T201 - a test waits for it
+        await asyncio.to_thread(threading.Event().wait)
+        return []

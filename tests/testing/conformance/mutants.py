@@ -19,6 +19,7 @@ from remanence.interface import coerce
 from tests.testing.conformance.dictionary import ANY, Answer, Dictionary, Entry, Key, Receipt, asynchronous, with_text
 
 MUTANTS: dict[str, type[Dictionary]] = {}
+MORE: list[tuple[str, type[Dictionary]]] = []
 _PAUSE = 0.002
 _SHARED: dict[Key, Entry] = {}
 
@@ -29,6 +30,16 @@ def fails(number: str) -> Callable[[type[Dictionary]], type[Dictionary]]:
     def note(cls: type[Dictionary]) -> type[Dictionary]:
         assert number not in MUTANTS
         MUTANTS[number] = cls
+        return cls
+
+    return note
+
+
+def also_fails(number: str) -> Callable[[type[Dictionary]], type[Dictionary]]:
+    """Note one more way not to meet a requirement."""
+
+    def note(cls: type[Dictionary]) -> type[Dictionary]:
+        MORE.append((number, cls))
         return cls
 
     return note
@@ -47,6 +58,39 @@ class SharesItsEntries(Dictionary):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.entries = _SHARED
+
+
+class _Repository:
+    def __init__(self, entries: dict[Key, Entry]) -> None:
+        self.entries = entries
+
+
+_REPOSITORY = _Repository({})
+
+
+class _HasARepository(Dictionary):
+    entries = property(lambda self: self.repository.entries, lambda *_: None)
+    repository = _REPOSITORY
+
+
+@also_fails("RM-002")
+class KeepsItsEntriesInTheClass(_HasARepository):
+    _entries: dict[Key, Entry] = {}  # noqa: RUF012 - the mistake
+    entries = property(lambda self: self._entries, lambda *_: None)
+
+
+@also_fails("RM-002")
+class WrapsSharedEntries(_HasARepository):
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.repository = _Repository(_SHARED)
+
+
+@also_fails("RM-002")
+class HasOneRepositoryForAll(_HasARepository):
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.repository = _REPOSITORY
 
 
 @fails("RM-003")
@@ -144,6 +188,21 @@ class CutsTextsOff(Dictionary):
 class ReplacesSurrogates(Dictionary):
     def text(self, item: IMemoryInput) -> Any:
         return super().text(item).encode("utf-8", "replace").decode()
+
+
+@also_fails("RM-023")
+class DropsNul(Dictionary):
+    def text(self, item: IMemoryInput) -> Any:
+        return super().text(item).replace("\0", "")
+
+
+@also_fails("RM-023")
+class RefusesNulAfterItRemovedTheMemory(Dictionary):
+    def put(self, item: IMemoryInput, entry: Entry) -> None:
+        self.entries.pop(self.key(item), None)
+        if "\0" in entry.text:
+            raise ValueError
+        super().put(item, entry)
 
 
 # Updates and deletions ------------------------------------------------------------------------------------------------
@@ -301,6 +360,28 @@ class KeepsTheInput(Dictionary):
             return self.store(with_text(self.understand(input), text))
 
 
+@also_fails("RM-062")
+class KeepsTheMemoryObject(Dictionary):
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.kept: dict[str, Any] = {}
+
+    def update(self, input: Any, *, if_version: Any = ANY) -> Any:
+        return self.keep(super().update(input, if_version=if_version), input)
+
+    def store(self, input: Any, *, if_version: Any = ANY) -> Any:
+        return self.keep(super().store(input, if_version=if_version), input)
+
+    def keep(self, receipt: Any, input: Any) -> Any:
+        if receipt.version is not None and not isinstance(input, dict | IMemoryInput):
+            self.kept[receipt.version] = input.data[-1]
+        return receipt
+
+    def answer(self, entry: Entry | None) -> Any:
+        kept = None if entry is None else self.kept.get(entry.version)
+        return super().answer(entry if entry is None or kept is None else replace(entry, text=kept.working_memory))
+
+
 @fails("RM-063")
 class GivesItsOwnList(Dictionary):
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -376,6 +457,13 @@ class KeepsAStoreForEachThread(Dictionary):
 class NeverEnds(Dictionary):
     def is_over(self, entry: Entry) -> bool:
         return False
+
+
+@also_fails("RM-201")
+class EndsEarly(Dictionary):
+    def entry(self, item: IMemoryInput) -> Entry:
+        ends = None if self.ttl is None else self.world.now + 0.7 * self.ttl
+        return replace(super().entry(item), ends=ends)
 
 
 @fails("RM-202")
@@ -656,6 +744,16 @@ class WaitsForEver(Dictionary):
         while self.world.is_silent:
             time.sleep(_PAUSE)
         return super().retrieve(input)
+
+
+# No mistake -----------------------------------------------------------------------------------------------------------
+
+
+class RefusesNul(Dictionary):
+    def check(self, item: IMemoryInput) -> None:
+        super().check(item)
+        if "\0" in self.text(item):
+            raise ValueError
 
 
 # More ways not to be a manager, all of them RM-001's concern ----------------------------------------------------------

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -72,12 +74,34 @@ class TestCards:
         assert conform(f"{HERE}:takes_no_dicts", "--json", str(file), "--capability", "dicts") == 1
         assert conform(f"{HERE}:takes_no_dicts") == 0
 
-    @pytest.mark.parametrize("name", ["awaited", "in_a_loop", "AsyncInMemoryManager"])
+    @pytest.mark.parametrize("name", ["awaited", "coroutine", "in_a_loop", "AsyncInMemoryManager"])
     def test_an_asynchronous_manager_is_recognised(self, name: str, tmp_path: Path) -> None:
         """Whether the factory must be awaited, needs a loop, or is a class."""
         file = tmp_path / "card.json"
         assert conform(f"{HERE}:{name}", "--json", str(file), "--capability", "batches", "mutate") == 0
         assert sum(each["status"] == "passed" for each in card(file)) == len(REQUIRED) + 8
+
+    @pytest.mark.parametrize("name", ["Delegates", "DelegatesTasks"])
+    def test_plain_methods_that_return_awaitables_are_recognised(self, name: str) -> None:
+        """By what the first retrieve returns, or asks for."""
+        assert conform(f"{HERE}:{name}") == 0
+
+    @pytest.mark.parametrize("name", ["Exits", "ExitsAwaited", "Skips"])
+    def test_a_method_that_raises_what_is_no_exception_fails(self, name: str, tmp_path: Path) -> None:
+        """The run goes on: an exit is not a success, nor a skipped test a passed one."""
+        file = tmp_path / "card.json"
+        assert conform(f"{HERE}:{name}", "--json", str(file)) == 1
+        found = {each["id"]: each for each in card(file)}
+        assert len(found) == len(REQUIREMENTS)
+        assert "which is no Exception" in found["RM-030"]["reason"]
+        assert "which is no Exception" in found["RM-001"]["reason"]
+        assert found["RM-010"]["status"] == "passed"
+
+    def test_a_manager_that_cannot_be_closed_fails_and_is_told_so(self, tmp_path: Path) -> None:
+        """Already the one that was only looked at."""
+        file = tmp_path / "card.json"
+        assert conform(f"{HERE}:CannotBeClosed", "--json", str(file)) == 1
+        assert card(file)[0]["reason"].startswith("closing the manager raised OSError")
 
     def test_a_manager_that_is_handed_out_twice_is_reported(self, tmp_path: Path) -> None:
         """It is RM-002 that fails, and nothing else."""
@@ -125,6 +149,8 @@ class TestWhatCannotRun:
             (f"{HERE}:missing", [], "has no missing"),
             (f"{HERE}:NOT_CALLABLE", [], "is a int, which cannot be called"),
             (f"{HERE}:raising", [], "the factory made no manager: RuntimeError was raised in factories.py, line"),
+            (f"{HERE}:exiting", [], "the factory made no manager: SystemExit was raised in factories.py, line"),
+            (f"{HERE}:skipping", [], "the factory made no manager: SkippedError was raised in factories.py, line"),
             (f"{HERE}:nothing", [], "make_manager() returned NoneType, which is no manager"),
             (f"{HERE}:the_class", [], "make_manager() returned the class InMemoryManager, which is no manager"),
             (f"{HERE}:on_redis", [], "give it its URL with --url"),
@@ -145,15 +171,18 @@ class TestWhatCannotRun:
         assert "hunter2" not in told.err + told.out
         assert told.out == ""
 
+    @pytest.mark.parametrize(("body", "said"), [("1 / 0", "ZeroDivisionError"), ("raise SystemExit(0)", "SystemExit")])
     def test_a_module_that_cannot_be_imported(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+        self, body: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         """It is found in the working directory, and the place of the error is named."""
-        (tmp_path / "broken_module_of_a_test.py").write_text("\n1 / 0\n", "utf-8")
+        (tmp_path / "broken_module_of_a_test.py").write_text(f"\n{body}\n", "utf-8")
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "path", sys.path[:])
+        monkeypatch.delitem(sys.modules, "broken_module_of_a_test", raising=False)
+        importlib.invalidate_caches()
         assert conform("broken_module_of_a_test:make") == 2
-        assert "ZeroDivisionError was raised in broken_module_of_a_test.py, line 2" in capsys.readouterr().err
+        assert f"{said} was raised in broken_module_of_a_test.py, line 2" in capsys.readouterr().err
 
     def test_a_server_that_does_not_run(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """It says nothing about the manager, so there is no card; an earlier one is left alone."""
@@ -208,7 +237,8 @@ class TestProcesses:
             process.send_signal(signal.SIGINT)
             told = process.communicate(timeout=10)
         assert process.returncode == 130
-        assert "interrupted; nothing was written" in told[1]
+        assert "interrupted; no card was written" in told[1]
+        assert "conversations whose ids begin with remanence-conformance-" in told[1]
         assert "Traceback" not in told[1]
         assert list(tmp_path.iterdir()) == []
 
@@ -217,9 +247,60 @@ class TestProcesses:
         file = tmp_path / "card.json"
         command = [sys.executable, "-c", "import sys; from remanence.cli import main; sys.exit(main())"]
         more = ["conformance", f"{HERE}:HangsInAnExecutor", "--time-limit", "0.2", "--json", str(file)]
-        run = subprocess.run([*command, *more], cwd=ROOT, capture_output=True, timeout=30, check=False)
+        run = subprocess.run([*command, *more], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
         assert run.returncode == 1
+        assert run.stderr.endswith("conversations whose ids begin with remanence-conformance-.\n")
         assert len(card(file)) == len(REQUIREMENTS)
+
+    def test_a_first_retrieve_that_hangs_does_not_hang_the_end(self) -> None:
+        """Nothing was run, and that is what the status says."""
+        command = [sys.executable, "-c", "import sys; from remanence.cli import main; sys.exit(main())"]
+        more = ["conformance", f"{HERE}:HangsAtOnce", "--time-limit", "0.2"]
+        run = subprocess.run([*command, *more], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+        assert run.returncode == 2
+        assert "did not end within 0.2 s" in run.stderr
+
+    def test_ctrl_c_ends_it_while_the_thread_of_an_executor_hangs(self) -> None:
+        """For which Python would wait, and take a second Ctrl-C for an error."""
+        command = [sys.executable, "-c", "import sys; from remanence.cli import main; sys.exit(main())"]
+        more = ["conformance", f"{HERE}:HangsAtOnce", "--time-limit", "60"]
+        with subprocess.Popen(
+            [*command, *more], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            try:
+                assert process.stdout is not None
+                assert process.stdout.readline() == "a retrieve hangs\n"
+                process.send_signal(signal.SIGINT)
+                told = process.communicate(timeout=10)
+            finally:
+                process.kill()
+        assert process.returncode == 130
+        assert "Traceback" not in told[1]
+
+    def test_the_card_for_machines_may_go_to_what_is_printed(self, tmp_path: Path) -> None:
+        """After the other one: a second opening of the file would write over it."""
+        program = "import sys; from remanence.cli import main; sys.exit(main())"
+        command = [sys.executable, "-c", program, "conformance", f"{HERE}:counted", "--json", "/dev/stdout"]
+        with (tmp_path / "out").open("w+", encoding="utf-8") as out:
+            subprocess.run(command, cwd=ROOT, stdout=out, timeout=30, check=True)
+        told = (tmp_path / "out").read_text("utf-8")
+        assert told.startswith("required\n")
+        assert len(json.loads(told[told.index("[\n") :])) == len(REQUIREMENTS)
+
+    def test_a_pipe_is_written_to(self, tmp_path: Path) -> None:
+        """It stays one."""
+        pipe = tmp_path / "pipe"
+        os.mkfifo(pipe)
+        command = [sys.executable, "-c", "import sys; from remanence.cli import main; sys.exit(main())"]
+        more = ["conformance", f"{HERE}:counted", "--json", str(pipe)]
+        with subprocess.Popen([*command, *more], cwd=ROOT, stdout=subprocess.DEVNULL) as process:
+            reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)  # or this would wait where the pipe was replaced
+            try:
+                assert process.wait(timeout=30) == 0
+                assert len(json.loads(os.read(reader, 1_000_000))) == len(REQUIREMENTS)
+            finally:
+                os.close(reader)
+        assert pipe.is_fifo()
 
     def test_it_needs_neither_pytest_nor_hypothesis(self) -> None:
         """Nor rich: a manager may be tried where only the package is."""

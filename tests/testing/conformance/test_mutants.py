@@ -10,7 +10,7 @@ import pytest
 from remanence.testing.conformance import REQUIREMENTS, Result, run
 from remanence.testing.conformance.requirements import concurrency
 from tests.testing.conformance.dictionary import Dictionary, DictionaryHooks
-from tests.testing.conformance.mutants import MUTANTS, NO_MANAGERS, LetsOthersInBetween
+from tests.testing.conformance.mutants import MORE, MUTANTS, NO_MANAGERS, LetsOthersInBetween, RefusesNul
 
 BY_ID = {requirement.id: requirement for requirement in REQUIREMENTS}
 
@@ -45,15 +45,24 @@ def test_there_is_a_mutant_for_every_requirement() -> None:
     assert sorted(MUTANTS) == [requirement.id for requirement in REQUIREMENTS]
 
 
-@pytest.mark.parametrize("number", sorted(MUTANTS))
-def test_a_mutant_fails_its_requirement_and_what_rests_on_it(number: str) -> None:
+@pytest.mark.parametrize(
+    ("number", "cls"),
+    [*sorted(MUTANTS.items()), *MORE],
+    ids=lambda value: value if isinstance(value, str) else value.__name__,
+)
+def test_a_mutant_fails_its_requirement_and_what_rests_on_it(number: str, cls: type[Any]) -> None:
     """And everything else is passed."""
-    found = card(MUTANTS[number])
+    found = card(cls)
     failed = {each for each, result in found.items() if result.status == "failed"}
     assert number in failed
     assert {each: found[each].reason for each in failed if number not in foundations(each)} == {}
     assert all(result.status == "passed" for each, result in found.items() if each not in failed)
     assert all(result.reason for result in found.values() if result.status == "failed")
+
+
+def test_a_store_that_refuses_nul_is_honest() -> None:
+    """As PostgreSQL's text does."""
+    assert {number: result.reason for number, result in card(RefusesNul).items() if result.status != "passed"} == {}
 
 
 @pytest.mark.parametrize("number", ["RM-010", "RM-020", "RM-403", "RM-802", "RM-805"])

@@ -192,6 +192,18 @@ def test_the_card_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: py
     assert list(tmp_path.iterdir()) == [file]
 
 
+def test_the_card_follows_a_link(tmp_path: Path) -> None:
+    """It is the file that is replaced, not the link to it; also where there is none yet."""
+    file, link = tmp_path / "folder" / "card.json", tmp_path / "link.json"
+    file.parent.mkdir()
+    link.symlink_to(file)
+    for _ in range(2):
+        write_json([Result(REQUIREMENTS[0], "passed")], link)
+        assert link.is_symlink()
+        assert json.loads(file.read_text("utf-8"))[0]["status"] == "passed"
+        file.write_text("earlier", "utf-8")
+
+
 def test_skipped_is_never_counted_as_passed() -> None:
     """On a page it is neither."""
     table = as_markdown({"mine": [Result(REQUIREMENTS[0], "skipped", "why")]})

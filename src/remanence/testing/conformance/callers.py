@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-from remanence.testing.conformance.errors import NotMetError, NotTestableError
+from remanence.testing.conformance.errors import MustBeAwaitedError, NotTestableError
 
 __all__ = ["Awaiting", "Caller", "Direct", "caller_for"]
 
@@ -38,13 +38,15 @@ class Direct:
         """Call it in this thread.
 
         Raises:
-            NotMetError: The result would have to be awaited.
+            MustBeAwaitedError: The result would have to be awaited.
         """
         result = function(*args, **options)
         if inspect.isawaitable(result):
             if inspect.iscoroutine(result):
                 result.close()  # or it would complain that nobody awaited it
-            raise NotMetError("a method must be awaited: AsyncMemoryManagerConformance is for asynchronous managers")
+            raise MustBeAwaitedError(
+                "a method must be awaited: AsyncMemoryManagerConformance is for asynchronous managers"
+            )
         return result
 
     def close(self) -> None:
@@ -65,19 +67,27 @@ class Awaiting:
     def call(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
         """Call it in the loop and await what it returns."""
 
-        async def awaited() -> Any:
-            result = function(*args, **options)
-            return await result if inspect.isawaitable(result) else result
+        async def awaited() -> tuple[Any, BaseException | None]:
+            try:
+                result = function(*args, **options)
+                return (await result if inspect.isawaitable(result) else result), None
+            except (SystemExit, KeyboardInterrupt) as error:
+                return None, error  # as a value: raised in a task, these two end the loop
 
         with self._lock:
             if self._is_closed:
                 raise NotTestableError("the requirement was given up")
             future = asyncio.run_coroutine_threadsafe(awaited(), self._loop)
-        return future.result()
+        result, error = future.result()
+        if error is not None:
+            raise error
+        return result
 
     def close(self) -> None:
         """Cancel what is left and end the loop; one that is blocked is left to itself."""
         with self._lock:  # what is called later is refused: nobody would await it
+            if self._is_closed:
+                return  # a requirement that hung is given up, and may end by itself meanwhile
             self._is_closed = True
             self._loop.call_soon_threadsafe(self._finish)
         self._thread.join(_PATIENCE)

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO
 
 from remanence.testing.conformance.requirement import CAPABILITIES, Requirement, Result
 
-__all__ = ["as_markdown", "print_card", "requirements_as_markdown", "summary", "write_json"]
+__all__ = ["as_markdown", "is_special", "print_card", "requirements_as_markdown", "summary", "write_json"]
 
 _COLOURS: Final = {"passed": "green", "failed": "bold red", "skipped": "yellow"}
 
@@ -44,10 +44,19 @@ def summary(results: Iterable[Result]) -> str:
 def write_json(results: Iterable[Result], path: Path) -> None:
     """Write the card for machines, all of it or nothing: an earlier file is replaced at the end.
 
+    A link is followed. What is no regular file (a pipe, a device) is never replaced, but written to.
+
     Raises:
         OSError: It cannot be written there.
     """
     text = json.dumps([result.as_json() for result in results], indent=2) + "\n"
+    if is_special(path):
+        _write_straight(text, path)
+        return
+    path = path.resolve()
+    if path.exists() and not os.access(path.parent, os.W_OK):  # a file that may be written, where none can be made
+        _write_straight(text, path)
+        return
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -61,6 +70,29 @@ def write_json(results: Iterable[Result], path: Path) -> None:
         with suppress(OSError):
             Path(name).unlink()
         raise
+
+
+def is_special(path: Path) -> bool:
+    """Whether there is something other than a regular file, or what this process prints to."""
+    return path.exists() and (not path.is_file() or _stream(path) is not None)
+
+
+def _write_straight(text: str, path: Path) -> None:
+    stream = _stream(path)
+    if stream is not None:  # opened a second time, /dev/stdout would write over what was printed
+        stream.write(text)
+        stream.flush()
+        return
+    with path.open("w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def _stream(path: Path) -> TextIO | None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # one that is closed, or none of the system's
+            if os.path.samestat(path.stat(), os.fstat(stream.fileno())):
+                return stream
+    return None
 
 
 def _umask() -> int:

@@ -4,6 +4,7 @@
 
     AssertionError
     └── NotMetError          a requirement is not met
+        └── MustBeAwaitedError   what a synchronous manager returned is an awaitable
     NotTestableError         a requirement cannot be tested here: skipped, which is not passed
     CannotRunError           the requirements could not be run at all
     └── FactoryError         the factory raised, or returned no manager
@@ -13,11 +14,15 @@ Messages hold no text, key, id, URL or message of somebody else's error: they en
 
 from __future__ import annotations
 
-__all__ = ["CannotRunError", "FactoryError", "NotMetError", "NotTestableError"]
+__all__ = ["CannotRunError", "FactoryError", "MustBeAwaitedError", "NotMetError", "NotTestableError"]
 
 
 class NotMetError(AssertionError):
     """A requirement is not met; the message is the reason."""
+
+
+class MustBeAwaitedError(NotMetError):
+    """What was called as synchronous returned an awaitable."""
 
 
 class NotTestableError(Exception):

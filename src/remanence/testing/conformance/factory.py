@@ -6,21 +6,21 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Self
 
 from remanence.classify import is_outage
 from remanence.testing.conformance.bounded import bounded
 from remanence.testing.conformance.callers import caller_for
-from remanence.testing.conformance.errors import CannotRunError, FactoryError
+from remanence.testing.conformance.errors import CannotRunError, FactoryError, MustBeAwaitedError
 from remanence.testing.conformance.hooks import Hooks
 from remanence.testing.conformance.runner import place
 from remanence.testing.conformance.trial import METHODS, Trial
 
 __all__ = ["FactoryHooks", "load_factory"]
 
-_NO_LOOP: Final = "no running event loop"
+_NO_LOOP: Final = ("no running event loop", "There is no current event loop")
 
 
 def load_factory(name: str) -> Callable[..., Any]:
@@ -49,7 +49,9 @@ def load_factory(name: str) -> Callable[..., Any]:
 def _module(name: str) -> Any:
     try:
         return importlib.import_module(name)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # sys.exit() too, and a test runner's way to skip
         if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
             raise CannotRunError(
                 f"there is no module {error.name} here: is it installed, or in this directory?"
@@ -144,44 +146,62 @@ class FactoryHooks(Hooks):
         Raises:
             CannotRunError: There is no manager, or its store does not answer.
         """
-        self.asynchronous = is_known = _must_be_awaited(self._factory)
+        self.asynchronous = _must_be_awaited(self._factory)
         is_over, error = bounded(self._try, self.time_limit)
-        if not is_known and (self.asynchronous or _wants_a_loop(error)):
+        if not self.asynchronous and is_over and _is_for_asyncio(error):
             self.asynchronous = True
             is_over, error = bounded(self._try, self.time_limit)
         if not is_over:
             raise CannotRunError(f"the factory, or a first retrieve, did not end within {self.time_limit:g} s.")
-        if isinstance(error, FactoryError) and error.__cause__ is not None:
-            cause = error.__cause__
-            what = f"{type(cause).__name__} was raised{place(cause)}"
-            raise FactoryError(f"the factory made no manager: {what}.") from cause
-        if error is not None:
-            raise error
+        if error is None:
+            return
+        cause = error.__cause__ if isinstance(error, FactoryError) and error.__cause__ else error
+        if isinstance(cause, CannotRunError | KeyboardInterrupt):
+            raise cause
+        what = f"{type(cause).__name__} was raised{place(cause)}"
+        raise FactoryError(f"the factory made no manager: {what}.") from cause
 
     def _try(self) -> None:
+        """Look at a manager; MustBeAwaitedError where it turns out to be an asynchronous one."""
         caller = caller_for(asynchronous=self.asynchronous)
         trial = Trial(self, caller)
         try:
-            subject = trial.subject
-            if not self.asynchronous and _is_async(subject.manager):
-                # Made outside of a loop: it was only to be looked at.
-                self.asynchronous = True
-                caller = caller_for(asynchronous=True)
-                caller.call(self.close_manager, subject.manager)
-                return
+            manager = trial.subject.manager
             try:
-                answer = subject.retrieve(trial.about(trial.new_id()))
+                self._ask(trial)
             except Exception as error:
-                if is_outage(error):
-                    raise CannotRunError(
-                        f"the store does not answer ({type(error).__name__}). Is it running?"
-                    ) from error
-                return  # the requirements will tell
-            finally:
-                trial.close()
-            if getattr(answer, "degraded", False):
-                raise CannotRunError("the store does not answer: the manager says that its answer is degraded.")
+                if not self.asynchronous and _is_for_asyncio(error):
+                    self._close_in_a_loop(manager)
+                else:
+                    _close(trial)
+                raise
+            _close(trial)
         finally:
+            caller.close()
+
+    def _ask(self, trial: Trial) -> None:
+        if not self.asynchronous and _is_async(trial.subject.manager):
+            raise MustBeAwaitedError("it has coroutine functions")
+        try:
+            answer = trial.subject.retrieve(trial.about(trial.new_id()))
+        except Exception as error:
+            if _is_for_asyncio(error) and not self.asynchronous:
+                raise
+            if is_outage(error):
+                raise CannotRunError(f"the store does not answer ({type(error).__name__}). Is it running?") from error
+            return  # the requirements will tell
+        if getattr(answer, "degraded", False):
+            raise CannotRunError("the store does not answer: the manager says that its answer is degraded.")
+
+    def _close_in_a_loop(self, manager: Any) -> None:
+        """Close what was made outside of a loop, only to be looked at."""
+        self.asynchronous = True
+        caller = caller_for(asynchronous=True)
+        try:
+            with suppress(Exception, SystemExit):
+                caller.call(self.close_manager, manager)
+        finally:
+            self.asynchronous = False
             caller.close()
 
     def _arguments(self) -> tuple[str, ...]:
@@ -221,6 +241,14 @@ def _is_async(manager: object) -> bool:
     return any(inspect.iscoroutinefunction(getattr(manager, name, None)) for name in METHODS)
 
 
-def _wants_a_loop(error: BaseException | None) -> bool:
-    cause = error.__cause__ if isinstance(error, FactoryError) else None
-    return isinstance(cause, RuntimeError) and str(cause) == _NO_LOOP
+def _is_for_asyncio(error: BaseException | None) -> bool:
+    """Whether what was tried as synchronous returned an awaitable, or asked for the running event loop."""
+    cause = error.__cause__ if isinstance(error, FactoryError) else error
+    if isinstance(cause, MustBeAwaitedError):
+        return True
+    return isinstance(cause, RuntimeError) and str(cause).startswith(_NO_LOOP)
+
+
+def _close(trial: Trial) -> None:
+    with suppress(Exception, SystemExit):  # how it closes is for the requirements to tell
+        trial.close()

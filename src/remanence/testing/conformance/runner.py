@@ -44,8 +44,8 @@ def run(requirement: Requirement, hooks: Hooks) -> Result:
     if not is_over:
         threading.Thread(target=_give_up, args=(callers,), daemon=True).start()
         return Result(requirement, "failed", f"it did not end within {limit:g} s: a call hangs", hangs=True)
-    # A cancellation is a BaseException too, but here it is the manager's doing.
-    if error is not None and not isinstance(error, Exception | asyncio.CancelledError):
+    # These two are BaseExceptions too, but here they are the manager's doing.
+    if error is not None and not isinstance(error, Exception | asyncio.CancelledError | SystemExit):
         raise error
     return _result(requirement, error)
 
@@ -65,7 +65,7 @@ def _try(requirement: Requirement, hooks: Hooks, callers: list[Caller]) -> None:
             requirement.check(trial)
             trial.tidy()
         except BaseException:
-            with suppress(Exception):
+            with suppress(Exception, SystemExit):
                 trial.tidy()
                 trial.close()
             raise
@@ -77,7 +77,7 @@ def _try(requirement: Requirement, hooks: Hooks, callers: list[Caller]) -> None:
 def _close(trial: Trial) -> None:
     try:
         trial.close()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise NotMetError(f"closing the manager raised {type(error).__name__}{place(error)}") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import sys
 import threading
@@ -40,7 +41,7 @@ class Subject:
         method = getattr(self.manager, name, None)
         if not callable(method):
             raise NotMetError(f"there is no method {name}()")
-        return self._caller.call(method, *args, **options)
+        return _called(self._caller, method, *args, **options)
 
     def store(self, item: Any, **options: Any) -> Any:
         """Call the method store."""
@@ -107,7 +108,7 @@ class Trial:
             manager = self._caller.call(getattr(self.hooks, hook), *args)
         except (NotMetError, NotTestableError, FactoryError):
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise FactoryError(f"{hook}() raised {type(error).__name__}: make it return a manager") from error
         if not any(callable(getattr(manager, name, None)) for name in METHODS) or isinstance(manager, type):
             kind = f"the class {manager.__name__}" if isinstance(manager, type) else type(manager).__name__
@@ -118,7 +119,7 @@ class Trial:
 
     def call(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call a function where the manager's methods are called."""
-        return self._caller.call(function, *args)
+        return _called(self._caller, function, *args)
 
     # Inputs -----------------------------------------------------------------------------------------------------------
 
@@ -236,6 +237,18 @@ def _frequent_switches() -> Iterator[None]:
         yield
     finally:
         sys.setswitchinterval(before)
+
+
+def _called(caller: Caller, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """Call a function of the manager's; it may raise what is an Exception, or be interrupted or cancelled."""
+    try:
+        return caller.call(function, *args, **options)
+    except (Exception, KeyboardInterrupt, asyncio.CancelledError):
+        raise
+    except BaseException as error:
+        # SystemExit, or a test runner's way to skip: passed on, it would end the run, or hide the failure.
+        name = type(error).__name__
+        raise NotMetError(f"a method raised {name}, which is no Exception and would end its caller") from error
 
 
 def _listed() -> str:

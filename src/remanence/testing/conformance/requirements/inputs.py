@@ -88,10 +88,10 @@ def inputs_are_left_as_they_are(trial: Trial) -> None:
     "RM-062",
     "What a caller does to an input after the call changes nothing that is stored",
     why="Callers use an object again for the next conversation, and its text would appear in the first one.",
-    needs=("RM-010", "RM-030"),
+    needs=("RM-010", "RM-030", "RM-060"),
 )
 def inputs_are_not_kept(trial: Trial) -> None:
-    """After a store and after an update."""
+    """After a store and after an update; neither the list of memories, nor a memory in it that can be changed."""
     name = trial.new_id()
     for method, text in (("store", "stored"), ("update", "updated")):
         item = trial.about(name, text)
@@ -99,6 +99,13 @@ def inputs_are_not_kept(trial: Trial) -> None:
         assert item.data is not None  # noqa: S101 - for the type checker
         item.data[:] = [IWorkingMemory(working_memory="something else")]
         expect(trial.subject.held(trial.about(name)) == text, f"the object that {method}() was given is what is stored")
+    name = trial.new_id()
+    for method, text in (("store", "stored"), ("update", "updated")):
+        memory = OtherMemory(text)
+        trial.subject.call(method, OtherInput(name, data=[memory]))
+        memory.working_memory = "something else"
+        found = trial.subject.held(trial.about(name))
+        expect(found == text, f"the memory object that {method}() was given is what is stored")
 
 
 @requirement(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import secrets
+from contextlib import suppress
 from typing import Any
 
 from remanence.testing.conformance.errors import NotMetError
@@ -60,12 +62,19 @@ def _is_protocols(manager: object, name: str) -> bool:
 
 @requirement(
     "RM-002",
-    "Two managers are two objects, with no client, lock or container in common",
-    why="What one test leaves behind in it (closed, locked, filled) decides the next test. Sharing a server is fine.",
+    "Two managers are two objects, with no client in common, and no container that their use changes",
+    why="What one test leaves behind in it (closed, filled) decides the next test. Sharing a server is fine.",
 )
 def each_manager_is_its_own(trial: Trial) -> None:
     """The factory makes something new each time."""
-    common = shared(trial.subject.manager, trial.another().manager)
+    subject, text = trial.subject, secrets.token_hex(8)
+    name = trial.new_id()
+
+    def use() -> None:
+        with suppress(Exception):  # whether it can store is for other requirements to tell
+            subject.store(trial.about(name, text))
+
+    common = shared(subject.manager, trial.another().manager, use, (name, text))
     expect(not common, f"two managers of the factory share {', '.join(common)}")
 
 

@@ -11,10 +11,10 @@ from remanence.testing.conformance.requirement import expect, requirement
 from remanence.testing.conformance.trial import Trial
 
 __all__ = [
-    "a_lone_surrogate_is_kept_or_refused",
     "a_long_text_comes_back_whole",
     "an_empty_text_is_a_memory",
     "any_text_comes_back_unchanged",
+    "what_stores_cannot_hold_is_kept_or_refused",
 ]
 
 _LENGTH: Final = 200_000
@@ -31,7 +31,6 @@ _TEXTS: Final = {
     "spaces at both ends": " \t\n text \u00a0\u3000\n ",
     "nothing but spaces": "   ",
     "control characters": "\x01\x07\x1b[31m\x7f",
-    "the NUL character": "before\x00after",
     "a byte order mark": "\ufefftext",
     "quotes and escapes": "'\"\\ \\n \\u0041 `$(x)` ; -- /* */ %s {} {{}} %(a)s",
     "what looks like JSON": '{"working_memory": null}',
@@ -39,11 +38,12 @@ _TEXTS: Final = {
     "what looks like a number": "007",
     "the replacement character": "\ufffd",
 }
+_HARD: Final = {"a lone surrogate": "half \ud83d of one", "the NUL character": "before\x00after"}
 
 
 @requirement(
     "RM-020",
-    "Any Unicode text comes back unchanged",
+    "Any Unicode text without NUL comes back unchanged",
     why="Users write in every script. A changed character is a changed memory, and nobody notices.",
     needs=("RM-010",),
 )
@@ -89,23 +89,27 @@ def a_long_text_comes_back_whole(trial: Trial) -> None:
 
 @requirement(
     "RM-023",
-    "A lone surrogate comes back unchanged, or is refused with an error; it is never replaced",
-    why="Models cut emoji in half. UTF-8 cannot hold the halves, and a store that writes '?' has changed the memory.",
-    needs=("RM-010", "RM-012"),
+    "A lone surrogate or a NUL comes back unchanged, or is refused with an error; it is never replaced or dropped",
+    why="Models cut emoji in half. UTF-8 cannot hold the halves, PostgreSQL's text no NUL; a store that writes '?' "
+    "instead has changed the memory.",
+    needs=("RM-010", "RM-012", "RM-030"),
 )
-def a_lone_surrogate_is_kept_or_refused(trial: Trial) -> None:
-    """Where it is refused, what was stored before is still there."""
-    name = trial.new_id()
-    text = "half \ud83d of one"
-    trial.subject.store(trial.about(name, "before"))
-    try:
-        trial.subject.store(trial.about(name, text))
-    except NotMetError:
-        raise
-    except Exception:  # noqa: BLE001 - refused, in the manager's own words
-        text = "before"
-    difference = differs(trial.subject.held(trial.about(name)), text)
-    expect(not difference, difference)
+def what_stores_cannot_hold_is_kept_or_refused(trial: Trial) -> None:
+    """In a store and in an update; where it is refused, what was stored before is still there."""
+    for what, text in _HARD.items():
+        for method in ("store", "update"):
+            name = trial.new_id()
+            trial.subject.store(trial.about(name, "before"))
+            try:
+                trial.subject.call(method, trial.about(name, text))
+            except NotMetError:
+                raise
+            except Exception:  # noqa: BLE001 - refused, in the manager's own words
+                expected, done = "before", f"after a refused {method}"
+            else:
+                expected, done = text, method
+            difference = differs(trial.subject.held(trial.about(name)), expected)
+            expect(not difference, f"{what}, {done}: {difference}")
 
 
 def differs(found: object, text: str) -> str:
