@@ -280,7 +280,9 @@ class TestProcesses:
     def test_the_card_for_machines_may_go_to_what_is_printed(self, tmp_path: Path) -> None:
         """After the other one: a second opening of the file would write over it."""
         program = "import sys; from remanence.cli import main; sys.exit(main())"
-        command = [sys.executable, "-c", program, "conformance", f"{HERE}:counted", "--json", "/dev/stdout"]
+        output = tmp_path / "stdout"  # as /dev/stdout, which a mistake would replace for the whole machine
+        output.symlink_to("/dev/fd/1")
+        command = [sys.executable, "-c", program, "conformance", f"{HERE}:counted", "--json", str(output)]
         with (tmp_path / "out").open("w+", encoding="utf-8") as out:
             subprocess.run(command, cwd=ROOT, stdout=out, timeout=30, check=True)
         told = (tmp_path / "out").read_text("utf-8")
