@@ -91,10 +91,10 @@ def silent(_server: FakeServer, _connection: socket.socket, _reply: bytes) -> No
 
 
 def drip(server: FakeServer, connection: socket.socket, reply: bytes) -> None:
-    """Answer with one byte each 100 ms: every receive is in time, the reply never is."""
+    """Answer with one byte each 150 ms: every receive is in time, the reply never is."""
     for byte in reply:
         connection.sendall(bytes([byte]))
-        if server.closing.wait(0.1):
+        if server.closing.wait(0.15):
             return
 
 

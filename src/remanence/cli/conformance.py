@@ -93,6 +93,7 @@ def _seconds(text: str) -> float:
 
 def _run(options: argparse.Namespace) -> int:
     # What is tested fails on purpose, and would log that; its logs may also quote what they like.
+    level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     before = set(threading.enumerate())
     results: list[Result] = []
@@ -105,7 +106,7 @@ def _run(options: argparse.Namespace) -> int:
     except BaseException as error:  # noqa: BLE001 - such as a test runner's way to skip, in a factory
         status = _say(INVALID, f"{type(error).__name__} was raised{place(error)}: no card was written.", results)
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(level)
     return _leave(options, status, before)
 
 

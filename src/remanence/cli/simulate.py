@@ -19,7 +19,7 @@ from typing import Any, Final, NoReturn
 
 from remanence.lab.errors import LabError
 from remanence.lab.report import check_target
-from remanence.lab.simulation.campaign import BATCH, Outcome, Total, campaign, quieten
+from remanence.lab.simulation.campaign import BATCH, Outcome, Total, campaign, quiet
 from remanence.lab.simulation.cases import Case, draw, small_cases
 from remanence.lab.simulation.schedule import Schedule
 from remanence.lab.simulation.search import Finding, minimise, sample, tell, told
@@ -79,9 +79,8 @@ def _numbers(text: str) -> list[int]:
 
 
 def _run(options: argparse.Namespace) -> int:
-    quieten()
     try:
-        with _insistent_interrupts():
+        with quiet(), _insistent_interrupts():
             return _simulate(options)
     except LabError as error:
         print(f"remanence simulate: {error}", file=sys.stderr)

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import remanence
 from remanence.lab.simulation import ProcessSettings, Scenario, Violation, World, exhaust
-from remanence.lab.simulation.campaign import quieten
+from remanence.lab.simulation.campaign import quiet
 from remanence.lab.simulation.texts import word_of
 from remanence.policies.fallback import Fallback
 from tests.lab.simulation.exploring import runs
@@ -224,6 +224,6 @@ def search(directed: Directed) -> str:
 
 
 if __name__ == "__main__":
-    quieten()
-    found = search(DIRECTED[sys.argv[1]])
+    with quiet():
+        found = search(DIRECTED[sys.argv[1]])
     print(json.dumps({"found": found, "package": remanence.__file__}))  # noqa: T201 - its whole purpose

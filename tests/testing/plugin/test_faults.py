@@ -43,6 +43,7 @@ def test_no_fault_outlives_its_test(nested: Nested) -> None:
         import pathlib, pytest, socket, threading
 
         MEMORY = {"conversation_id": "c1", "working_memory": "Likes Python."}
+        BEFORE = threading.enumerate()
 
         @pytest.mark.parametrize("fault", ["refuse", "hold"])
         def test_broken(remanence_faults, remanence_resilient, fault):
@@ -55,7 +56,8 @@ def test_no_fault_outlives_its_test(nested: Nested) -> None:
             assert not remanence_faults.faults
 
         def test_gone():
-            assert not [thread for thread in threading.enumerate() if "remanence" in thread.name]
+            made = [thread for thread in threading.enumerate() if thread not in BEFORE]
+            assert not [thread for thread in made if "remanence" in thread.name]
             with pytest.raises(ConnectionRefusedError):
                 socket.create_connection(("127.0.0.1", int(pathlib.Path("port").read_text())))
         """

@@ -9,15 +9,19 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from remanence.lab.simulation.cases import Case, draw
 from remanence.lab.simulation.search import Finding, exhaust, sample
 
-__all__ = ["BATCH", "Outcome", "Total", "campaign", "quieten", "run_case", "run_seeds"]
+__all__ = ["BATCH", "Outcome", "Total", "campaign", "quiet", "run_case", "run_seeds"]
+
+_log = logging.getLogger("remanence")
 
 BATCH: Final = 500
+_NOTHING: Final = logging.CRITICAL + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +129,19 @@ def campaign(cases: Sequence[Case], *, first_seed: int, schedules: int, processe
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def quieten() -> None:
-    """Log nothing in this process: what the policies have to say of simulated outages is nobody's concern."""
-    logging.getLogger("remanence").setLevel(logging.CRITICAL + 1)
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Log nothing meanwhile: what the policies have to say of simulated outages is nobody's concern."""
+    before = _log.level
+    _log.setLevel(_NOTHING)
+    try:
+        yield
+    finally:
+        _log.setLevel(before)
 
 
 def _prepare() -> None:
-    quieten()
+    _log.setLevel(_NOTHING)
     # What is loaded by now stays, and a world's parts refer to each other: the collector need not look so often.
     gc.freeze()
     gc.set_threshold(5_000)

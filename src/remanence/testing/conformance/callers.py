@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final, Protocol
 
 from remanence.testing.conformance.errors import MustBeAwaitedError, NotTestableError
@@ -17,6 +20,8 @@ from remanence.testing.conformance.errors import MustBeAwaitedError, NotTestable
 __all__ = ["Awaiting", "Caller", "Direct", "caller_for"]
 
 _PATIENCE: Final = 2.0
+_SWITCH: Final = 1e-5
+_TURN: Final = 1e-4
 
 
 class Caller(Protocol):
@@ -24,6 +29,10 @@ class Caller(Protocol):
 
     def call(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
         """Return what `function` returns in the end."""
+        ...
+
+    def frequent_switches(self) -> AbstractContextManager[None]:
+        """Have calls that are made at once come between each other's steps as often as can be."""
         ...
 
     def close(self) -> None:
@@ -48,6 +57,16 @@ class Direct:
                 "a method must be awaited: AsyncMemoryManagerConformance is for asynchronous managers"
             )
         return result
+
+    @contextmanager
+    def frequent_switches(self) -> Iterator[None]:
+        """Have threads switch more often than every 5 ms: races are lost that would be won by luck."""
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(_SWITCH)
+        try:
+            yield
+        finally:
+            sys.setswitchinterval(before)
 
     def close(self) -> None:
         """Nothing to end."""
@@ -82,6 +101,23 @@ class Awaiting:
         if error is not None:
             raise error
         return result
+
+    @contextmanager
+    def frequent_switches(self) -> Iterator[None]:
+        """Hold up each turn of the loop: calls arrive between two turns, and a turn that takes no time meets none."""
+        ended = threading.Event()
+
+        def hold_up() -> None:
+            time.sleep(_TURN)
+            if not ended.is_set():
+                self._loop.call_soon(hold_up)
+
+        with Direct().frequent_switches():
+            self._loop.call_soon_threadsafe(hold_up)
+            try:
+                yield
+            finally:
+                ended.set()
 
     def close(self) -> None:
         """Cancel what is left and end the loop; one that is blocked is left to itself."""

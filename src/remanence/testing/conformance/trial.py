@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, suppress
 from typing import Any, Final
 
 from remanence.interface import ConversationMemoryType, IMemoryInput, IWorkingMemory
@@ -22,7 +21,6 @@ __all__ = ["METHODS", "WORKING", "Subject", "Trial"]
 METHODS: Final = ("store", "retrieve", "update", "delete")
 WORKING: Final = ConversationMemoryType.WORKING_MEMORY
 _PREFIX: Final = "remanence-conformance-"
-_SWITCH_SECONDS: Final = 1e-5
 
 
 class Subject:
@@ -176,7 +174,7 @@ class Trial:
 
         threads = [threading.Thread(target=body, args=(each,), daemon=True) for each in functions]
         until = time.monotonic() + self.hooks.time_limit
-        with _frequent_switches():
+        with self._caller.frequent_switches():
             for thread in threads:
                 thread.start()
             for thread in threads:
@@ -226,17 +224,6 @@ class Trial:
         """Close the managers that were made."""
         for manager in self._made:
             self._caller.call(self.hooks.close_manager, manager)
-
-
-@contextmanager
-def _frequent_switches() -> Iterator[None]:
-    """Let Python change threads often, so that what can come in between does."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(_SWITCH_SECONDS)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before)
 
 
 def _called(caller: Caller, function: Callable[..., Any], *args: Any, **options: Any) -> Any:

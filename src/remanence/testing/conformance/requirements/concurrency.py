@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -94,19 +95,34 @@ def an_update_brings_nothing_back(trial: Trial) -> None:
     """Whichever comes first, nothing is there after both."""
     name = trial.new_id()
     until = time.monotonic() + _RACE_SECONDS
-
-    def update() -> None:
-        for _ in range(_UPDATES):
-            trial.subject.update(trial.about(name, "after"))
-
-    calls: tuple[Callable[[], object], ...] = (update, lambda: trial.subject.delete(trial.about(name)))
     for number in range(_RACES):
         trial.subject.store(trial.about(name, "before"))
-        trial.together(*(calls if number % 2 else reversed(calls)))
+        trial.together(*_race(trial, name, number // 2 % _UPDATES if number % 2 else None))
         if trial.subject.held(trial.about(name)) is not None:
             raise NotMetError(f"after updates and a deletion at once the memory is there (race {number + 1})")
         if time.monotonic() > until:
             return
+
+
+def _race(trial: Trial, name: str, after: int | None) -> tuple[Callable[[], object], Callable[[], object]]:
+    """Return a deletion that waits until so many updates are over, None for no wait, and the updates.
+
+    The last to be started goes first: a deletion that did would leave nothing to update.
+    """
+    begins = threading.Event()
+
+    def update() -> None:
+        for number in range(_UPDATES):
+            if number == after:
+                begins.set()
+            trial.subject.update(trial.about(name, "after"))
+
+    def delete() -> None:
+        if after is not None:
+            begins.wait(_RACE_SECONDS)
+        trial.subject.delete(trial.about(name))
+
+    return delete, update
 
 
 @requirement(
