@@ -11,8 +11,8 @@ COVERED := src/remanence/policies/*,src/remanence/journal/*,src/remanence/record
 
 DEMO_ARGS ?=
 TEST_ARGS ?=
-# The tests start servers and processes of their own and wait for most of the time.
-TEST_PROCESSES ?= 2
+# The tests start servers and processes of their own, and wait for half of the time: two for each core of a small machine.
+TEST_PROCESSES ?= 4
 BENCH_ARGS ?=
 SIMULATE_ARGS ?=
 CHAOS_ARGS ?=

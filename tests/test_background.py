@@ -132,15 +132,17 @@ def test_a_reset_forgets_the_thread_and_the_lock() -> None:
     with thread(work) as replay:
         replay.wake()
         wait_until(lambda: work.rounds == 1, "the first round is over")
-        old, forgotten = replay._poke, replay._thread
-        replay._lock.acquire()
+        old, held, forgotten = replay._poke, replay._lock, replay._thread
+        held.acquire()
         replay.reset()
         work.pauses[:] = [None]
         replay.wake()
         wait_until(lambda: work.rounds == 2, "the new thread has done its round")
-        assert forgotten is not None
+        held.release()
         old.set()
-        forgotten.join(5.0)
+    assert forgotten is not None
+    forgotten.join(5.0)
+    assert not forgotten.is_alive()
 
 
 def test_the_task_lives_as_long_as_something_waits() -> None:

@@ -98,7 +98,7 @@ def test_a_search_that_errs_often_agrees_with_every_order(monkeypatch: pytest.Mo
     monkeypatch.setattr(engines, "_MORE_LEVELS", 1)
     monkeypatch.setattr(engines, "_CHECKPOINT_EVERY", 1)
     agree(by_search, tiny)
-    agree(by_search, doubtful, examples=4_000)
+    agree(by_search, doubtful, examples=1_500)
 
 
 def moves_in(found: History) -> list[Move]:
@@ -112,7 +112,7 @@ def moves_in(found: History) -> list[Move]:
 def test_no_part_of_a_correct_history_is_refuted(ttl: float | None) -> None:
     """Whatever window of a correct history is looked at, and in full: some order fits it."""
     shape = Shape(operations=60, conversations=1, sessions=2, deletes=0.3, ambiguous=0.3, ttl=ttl)
-    for seed in range(25):
+    for seed in range(12):
         moves = moves_in(correct_history(seed, shape))
         for size in (1, 3, 9):
             for move in moves[size::2]:
@@ -206,9 +206,9 @@ def test_a_violation_late_in_a_long_history_is_found_and_small() -> None:
     assert {each.invoked for each in verdict.witness.operations} == {each.invoked for each in calls[1:]}
 
 
-def test_a_hundred_thousand_calls_are_checked_to_the_end() -> None:
-    """All five checks of 100 000 calls, deletes among them."""
-    shape = Shape(operations=100_000, conversations=64, processes=4, deletes=0.05)
+def test_tens_of_thousands_of_calls_are_checked_to_the_end() -> None:
+    """All five checks of 30 000 calls, deletes among them."""
+    shape = Shape(operations=30_000, conversations=64, processes=4, deletes=0.05)
     report = check(correct_history(1, shape))
     assert report.status is not FAIL, report
     assert report.verdict("linearizability").status is PASS, report
