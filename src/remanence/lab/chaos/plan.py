@@ -160,9 +160,12 @@ def draw(seed: int, *, writes: int = 5_500) -> Plan:
 def _doom(rng: random.Random, unit: int) -> Doom | None:
     if rng.random() < _SPARED:
         return None
-    phase = rng.choice(PHASES)
-    # A worker journals all the time that Redis is away; it sends, settles and keeps a few times after each outage.
+    # There is seldom something to keep, so more workers wait for it.
+    phase = rng.choice((*PHASES, "keeping", "keeping"))
+    # A worker journals all the time that Redis is away; it sends and settles a few times after each outage.
     nth = rng.randint(1, unit // 2) if phase in {"journaling", "journaled"} else rng.randint(1, 3)
+    if phase == "keeping":
+        nth = 1
     actions: tuple[Action, ...] = ("kill", "kill", "kill")
     if phase in {"sent", "answered"}:
         actions = ("kill", "stop", "outage")

@@ -34,7 +34,7 @@ __all__ = ["DEADLINE", "Clock", "main", "stack"]
 DEADLINE: Final = 0.6
 TIMEOUT: Final = 0.25
 _SHARED: Final = 0.12
-_PLAIN: Final = 0.5
+_LONGEST_THOUGHT: Final = 0.03
 
 Clock = dict[str, int]
 
@@ -127,10 +127,11 @@ class _Writer:
             if held.source != "none":
                 self._seen(value, seen)
             text = self._text(seen | {self._name: clock[self._name]})
-            # On a healthy store a plain write replaces whatever it finds; after a degraded read it may not, and what
-            # waits unseen for its key is kept: so half of those over what waits are plain.
-            is_plain = held.degraded or (held.source == "journal" and self._rng.random() < _PLAIN)
-            condition = {} if is_plain else {"if_version": held.version}
+            if held.degraded:
+                # An agent thinks meanwhile, and what another process writes in that time is kept, not replaced.
+                time.sleep(self._rng.uniform(0.0, _LONGEST_THOUGHT))
+            # On a healthy store a plain write replaces whatever it finds; after a degraded read it may not.
+            condition = {} if held.degraded else {"if_version": held.version}
             return self._manager.store({**value, "working_memory": text}, **condition)
         write = self._manager.store if kind == "store" else self._manager.update
         return write({**value, "working_memory": self._text(clock)})
