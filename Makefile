@@ -76,7 +76,7 @@ COMPILE := pip compile --quiet --upgrade --universal --python-version 3.11 --no-
 
 lock: $(STAMP) ## Pin the newest versions again (requirements/*.txt), with uv
 	@$(BIN)/python $(PIP) install --upgrade --target build/uv uv
-	@build/uv/bin/uv $(COMPILE) --extra cli --extra telemetry --extra testing -o requirements/dev.txt pyproject.toml requirements/dev.in
+	@build/uv/bin/uv $(COMPILE) --extra arshai --extra cli --extra telemetry --extra testing -o requirements/dev.txt pyproject.toml requirements/dev.in
 	@build/uv/bin/uv $(COMPILE) --extra arshai --extra server --extra telemetry -o requirements/bench.txt pyproject.toml requirements/bench.in
 
 clean: ## Remove the environments, caches and reports
