@@ -8,6 +8,7 @@ import pytest
 from hypothesis import settings
 
 from remanence.lab import RedisServer
+from tests.awaited import Loop, in_both_flavours, put_in_place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,6 +16,28 @@ if TYPE_CHECKING:
 # No deadline per example: a real server on a busy machine is slow now and then, and that is not what is tested.
 settings.register_profile("ci", print_blob=True, deadline=None, max_examples=50)
 settings.load_profile("ci")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the tests of some modules with synchronous and with awaited managers."""
+    in_both_flavours(metafunc)
+
+
+@pytest.fixture(autouse=True)
+def redis_flavour(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Put awaited managers in the place of the others where a test asks for that."""
+    name: str = getattr(request, "param", "sync")
+    if name == "async":
+        put_in_place(request.module, request.getfixturevalue("loop"), monkeypatch)
+    return name
+
+
+@pytest.fixture(scope="session")
+def loop() -> Iterator[Loop]:
+    """An event loop in a thread of its own, for tests that run in both flavours."""
+    made = Loop()
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="session")

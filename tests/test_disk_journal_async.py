@@ -56,6 +56,29 @@ def test_writes_wait_in_the_file_and_come_home(tmp_path: Path) -> None:
     run_bounded(play())
 
 
+def test_it_may_be_made_where_no_loop_runs_yet(tmp_path: Path) -> None:
+    """As a service does at import: what an earlier process has left is taken up by the first call."""
+
+    async def leave_behind() -> None:
+        manager = wrap(AsyncScriptedManager(Script(then=AWAY)), Fallback(journal=tmp_path / "j"))
+        await manager.store(text(1))
+        await manager.aclose(timeout=0.01)
+
+    run_bounded(leave_behind())
+    manager = wrap(AsyncScriptedManager(Script()), Fallback(journal=tmp_path / "j"))
+    assert manager.has_pending_writes
+
+    async def take_up() -> None:
+        assert (await manager.retrieve(text(1)))[0].working_memory == "text 1"
+        assert manager._background is not None
+        assert manager._background._task is not None
+        await asyncio.wait_for(manager._background._task, 5.0)
+        assert (await manager.inner.retrieve(text(1)))[0].working_memory == "text 1"
+        await manager.aclose()
+
+    run_bounded(take_up())
+
+
 def test_the_loop_goes_on_while_a_write_waits_for_the_disk(tmp_path: Path) -> None:
     """Reads are answered meanwhile, those of what waits too."""
 

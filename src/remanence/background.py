@@ -96,7 +96,10 @@ class ReplayTask:
         """Make sure that a task of this loop is looking after what waits."""
         if self._stopped:
             return
-        loop = asyncio.get_running_loop()
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return  # made where no loop runs yet, over a journal in which something waits: the first call wakes it
         task = self._task
         if task is None or task.done() or task.get_loop() is not loop:
             self._task = loop.create_task(self._run(), name="remanence-replay")

@@ -326,7 +326,7 @@ class AsyncDecoratedManager(_Decorated, AsyncOperations):
     async def conflicts(self) -> list[Conflict]:
         """See `DecoratedManager.conflicts`."""
         waiting = self._waiting_conflicts()
-        return with_waiting(waiting, await AsyncDriver((), self._submit, self.clock).drive(all_kept(), None, 0))
+        return with_waiting(waiting, await self._follow(all_kept()))
 
     async def resolve_conflict(
         self,
