@@ -98,6 +98,8 @@ class Call:
         deadline: Monotonic time at which the call must have ended, None without one.
         attempts: Attempts made towards the store so far.
         sent: Digests of every value that was sent for this call.
+        admitted: For a manager that had to wait for a connection: raises CircuitOpenError where the store has failed in
+            that time. None without a circuit breaker.
         unsettled_until: Monotonic time until which an abandoned attempt may still be applied; 0.0 for none.
         guarded: Whether the write must be refused once its time is up; False on a bare manager's plain store.
         sequence: Order of entry among this process's calls for a fallback.
@@ -106,6 +108,7 @@ class Call:
     """
 
     __slots__ = (
+        "admitted",
         "attempts",
         "deadline",
         "deleted",
@@ -161,6 +164,7 @@ class Call:
         self.attempts = 0
         self.sent: tuple[str, ...] = ()
         self.unsettled_until = 0.0
+        self.admitted: Callable[[], None] | None = None
         self.guarded = guarded
         self.sequence = 0
         self.kept = 0

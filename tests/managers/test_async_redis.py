@@ -14,7 +14,14 @@ from typing import Any
 import pytest
 import redis
 
-from remanence import AsyncRedisWorkingMemoryManager, ConfigurationError, RedisWorkingMemoryManager, resilient
+from remanence import (
+    AsyncRedisWorkingMemoryManager,
+    CircuitBreaker,
+    ConfigurationError,
+    RedisWorkingMemoryManager,
+    Retry,
+    resilient,
+)
 from remanence.flow import Call, KeptCopy
 from remanence.lab import FaultProxy, RedisServer
 from remanence.managers.async_redis_connection import (
@@ -24,7 +31,7 @@ from remanence.managers.async_redis_connection import (
 )
 from remanence.operations import ANY_VERSION, store_call
 from remanence.record import encode, version_of
-from tests.managers.fake_servers import FakeServer, silent
+from tests.managers.fake_servers import FakeServer, reset, silent
 from tests.support import case_id, run_bounded, wait_until
 
 KEY = "memory:WORKING_MEMORY:c"
@@ -209,6 +216,29 @@ def test_a_call_that_gets_no_turn_ends_in_its_time() -> None:
     took, call = run_bounded(wait())
     assert took < 0.25
     assert call.unsettled_until == 0.0
+
+
+def test_those_who_wait_for_a_connection_are_not_tried_once_the_breaker_is_open() -> None:
+    """One finds out that the store is away; the others go to the fallback without asking it."""
+
+    async def all_at_once() -> list[str]:
+        async with AsyncRedisWorkingMemoryManager(f"{server.url}?max_connections=1", timeout=5.0) as manager:
+            stack = resilient(manager, retry=Retry(attempts=1), circuit_breaker=CircuitBreaker(failures=1, open_for=30))
+            reads = [stack.retrieve(item(conversation_id=f"c{number}")) for number in range(20)]
+            sources = [memories.source for memories in await asyncio.gather(*reads)]
+            assert await _is_free(manager)
+            await stack.aclose(timeout=0.01)
+            return sources
+
+    async def _is_free(manager: AsyncRedisWorkingMemoryManager) -> bool:
+        async with asyncio.timeout(1.0):  # each of those who left has given its turn back
+            connections = manager.redis_client._mine()
+            connections.drop(await connections.take())
+            return True
+
+    with FakeServer(reset, "GET") as server:
+        assert run_bounded(all_at_once()) == ["none"] * 20
+        assert server.seen.count("GET") == 1
 
 
 def test_several_loops_use_one_manager(redis_url: str) -> None:

@@ -334,6 +334,29 @@ def test_a_result_of_an_earlier_generation_changes_nothing(clock: FakeClock, res
     assert breaker.state is state
 
 
+def test_a_permit_is_checked_again_after_a_wait(clock: FakeClock) -> None:
+    """It is worth nothing once the breaker has opened; it is while the breaker is closed, or lets it probe."""
+    breaker = machine(clock, failures=1, open_for=1.0)
+    waiting = breaker.acquire()[0]
+    breaker.check(waiting)
+    breaker.settle(breaker.acquire()[0], Result.FAILURE)
+    with pytest.raises(CircuitOpenError) as refusal:
+        breaker.check(waiting)
+    assert refusal.value.retry_after == 1.0
+    clock.advance(1.0)
+    probe = breaker.acquire()[0]
+    breaker.check(probe)
+    with pytest.raises(CircuitOpenError):
+        breaker.check(waiting)
+    breaker.settle(probe, Result.SUCCESS)
+    breaker.check(waiting)
+    breaker.force_open()
+    with pytest.raises(CircuitOpenError):
+        breaker.check(waiting)
+    breaker.disable()
+    breaker.check(waiting)
+
+
 def test_a_clock_that_goes_back_breaks_nothing(clock: FakeClock) -> None:
     """An open breaker then waits its time again at most, and a closed one counts on."""
     breaker = opened(clock)

@@ -18,7 +18,7 @@ import redis.asyncio
 from redis.exceptions import ResponseError
 
 from remanence.managers.redis_client import DIRECT, packed
-from remanence.managers.redis_connection import NewConnectionError
+from remanence.managers.redis_connection import ATTEMPT, NewConnectionError
 
 __all__ = ["AsyncClient"]
 
@@ -109,7 +109,11 @@ class _Connections:
         self._closed = False
 
     async def take(self) -> Any:
-        await self._free.acquire()
+        if self._free.locked():
+            await self._free.acquire()
+            self._admit()
+        else:
+            await self._free.acquire()
         while self._idle:
             connection = self._idle.pop()
             if connection.is_quiet():
@@ -117,6 +121,16 @@ class _Connections:
             connection.forsake()
         try:
             return self._pool.make_connection()
+        except BaseException:
+            self._free.release()
+            raise
+
+    def _admit(self) -> None:
+        """Let those who have waited for their turn go where the store has failed meanwhile: it would be in vain."""
+        attempt = ATTEMPT.get()
+        try:
+            if attempt is not None and attempt.admitted is not None:
+                attempt.admitted()
         except BaseException:
             self._free.release()
             raise

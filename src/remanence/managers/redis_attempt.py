@@ -30,7 +30,7 @@ def attempt_flow(
     deadline = backend.clock.monotonic() + timeout
     if call.deadline is not None and call.deadline < deadline:
         deadline = call.deadline
-    attempt = Attempt(deadline, backend.server_time)
+    attempt = Attempt(deadline, backend.server_time, call.admitted)
     token = ATTEMPT.set(attempt)
     try:
         return (yield from operate(backend, call))

@@ -10,6 +10,7 @@ import select
 import socket
 import struct
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
@@ -44,16 +45,18 @@ class Attempt:
         sent: Whether a command may have left this process that changes something.
         spell: The spell of the server's time in which the next command is made.
         timed: Whether it carries a time of the server, as estimated in that spell.
+        admitted: The call's; see there.
 
     Args:
         deadline: As above.
         server_time: Unlearned when a connection is opened.
     """
 
-    __slots__ = ("_server_time", "deadline", "sent", "spell", "timed")
+    __slots__ = ("_server_time", "admitted", "deadline", "sent", "spell", "timed")
 
-    def __init__(self, deadline: float, server_time: ServerTime) -> None:
+    def __init__(self, deadline: float, server_time: ServerTime, admitted: Callable[[], None] | None = None) -> None:
         self.deadline = deadline
+        self.admitted = admitted
         self.sent = False
         self.spell = server_time.spell
         self.timed = False

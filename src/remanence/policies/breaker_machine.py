@@ -169,6 +169,18 @@ class BreakerMachine:
                     return permit, transition
             raise CircuitOpenError(self.name, self._retry_after(now))
 
+    def check(self, permit: Permit) -> None:
+        """Refuse a call that has waited since it got its permit, and need not be tried any more.
+
+        Raises:
+            CircuitOpenError: The breaker has opened meanwhile.
+        """
+        if permit is self._open_door:
+            return
+        with self._lock:
+            if permit.generation != self._generation and self._state not in {State.CLOSED, State.DISABLED}:
+                raise CircuitOpenError(self.name, self._retry_after(self.monotonic()))
+
     def settle(self, permit: Permit, result: Result) -> Transition | None:
         """Count the result of a permit's call; return the transition that it made.
 

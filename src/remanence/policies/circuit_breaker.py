@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import fields
+from functools import partial
 from typing import Any, ClassVar
 
 from remanence.classify import ErrorClass, classify
@@ -109,6 +110,7 @@ class _Bound:
 
     def flow(self, call: Call) -> Flow:
         permits = self._acquire(call)
+        call.admitted = partial(self._connection.check, permits[0])
         try:
             result = yield PROCEED
         except BaseException as error:
