@@ -6,6 +6,9 @@ BENCH_VENV := .venv-bench
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH_STAMP := $(BENCH_VENV)/.installed
+REDIS5 := build/redis5
+REDIS5_STAMP := $(REDIS5)/.installed
+REDIS5_VERSION = $(shell sed -n 's/^redis==//p' requirements/redis5.txt)
 PIP := -m pip --quiet --disable-pip-version-check
 COVERED := src/remanence/policies/*,src/remanence/journal/*,src/remanence/record.py
 
@@ -18,12 +21,12 @@ SIMULATE_ARGS ?=
 CHAOS_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format simulate chaos bench cards lock clean
+.PHONY: help install demo test test-redis5 check format simulate chaos bench cards lock clean
 
 help: ## List the targets
 	@echo 'Remanence: conversation memory that survives a Redis outage'
 	@echo
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo 'Options: PYTHON=python3.12  DEMO_ARGS="--outage freeze"  TEST_ARGS="-k breaker"  SIMULATE_ARGS=...  CHAOS_ARGS=...  BENCH_ARGS=...'
 
@@ -34,7 +37,7 @@ demo: $(STAMP) ## Kill a real Redis server under real conversations and compare 
 
 # Coverage starts before pytest, so that the import of a pytest plugin of ours is measured too; children add files of
 # their own, combined here. With TEST_ARGS a part of the tests runs, and the coverage bound says nothing.
-test: $(STAMP) ## Run the tests; policies, journal and record need 95 % branch coverage
+test: $(STAMP) $(REDIS5_STAMP) ## Run the tests; policies, journal and record need 95 % branch coverage
 	@$(BIN)/coverage erase
 	@$(BIN)/coverage run -m pytest --numprocesses=$(TEST_PROCESSES) --dist=worksteal $(TEST_ARGS)
 	@$(BIN)/coverage combine --quiet
@@ -43,6 +46,10 @@ ifeq ($(strip $(TEST_ARGS)),)
 	@echo '== Branch coverage of policies, journal and record (at least 95 %)'
 	@$(BIN)/coverage report --include='$(COVERED)' --fail-under=95
 endif
+
+test-redis5: $(STAMP) $(REDIS5_STAMP) ## Run the tests of the managers and of the framework with redis-py 5.3, which the framework pins
+	@PYTHONPATH=$(CURDIR)/$(REDIS5) $(BIN)/python tests/redis5/smoke.py $(REDIS5_VERSION)
+	@PYTHONPATH=$(CURDIR)/$(REDIS5) $(BIN)/python -m pytest --numprocesses=$(TEST_PROCESSES) --dist=worksteal tests/managers tests/integrations $(TEST_ARGS)
 
 check: $(STAMP) ## Format, lint, types and the import rule, without changing anything
 	@echo '== Format'
@@ -100,6 +107,12 @@ endef
 
 $(STAMP): requirements/dev.txt pyproject.toml
 	$(call environment,$(VENV),requirements/dev.txt)
+
+# Beside the environment and without its dependencies, which the environment has.
+$(REDIS5_STAMP): requirements/redis5.txt | $(STAMP)
+	@rm -rf $(REDIS5)
+	@$(BIN)/python $(PIP) install --no-deps --target $(REDIS5) -r requirements/redis5.txt
+	@touch $@
 
 $(BENCH_STAMP): requirements/bench.txt pyproject.toml
 	$(call environment,$(BENCH_VENV),requirements/bench.txt)

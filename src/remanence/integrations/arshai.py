@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Final, Literal
 
@@ -81,6 +81,7 @@ class AgentMemory:
         key = key_call(self.manager, "retrieve", input).key
         self._note(key, None)
         memories: Memories = await self._ask(self.manager.retrieve, input)
+        self._used(key)
         self._note(key, memories)
         return memories
 
@@ -94,11 +95,9 @@ class AgentMemory:
             TurnLostError: Another turn was stored since the read.
         """
         key = key_call(self.manager, "store", input).key
-        reads = dict(_reads.get())
-        if (self._mine, key) not in reads:
+        if not self._has_read(key):
             return await self._store(input, ANY_VERSION)
-        memories = reads.pop((self._mine, key))
-        _reads.set(reads)
+        memories = self._used(key)
         if memories is not None and memories.source != "none":
             return await self._store(input, memories.version)
         if not self._continues:
@@ -137,17 +136,25 @@ class AgentMemory:
             return await method(*args, **kwargs)
         return await asyncio.to_thread(method, *args, **kwargs)
 
+    def _has_read(self, key: str) -> bool:
+        return any(read[:2] == (self._mine, key) for read in _reads.get())
+
     def _note(self, key: str, memories: Memories | None) -> None:
-        # Never changed in place: tasks that this one starts have the same mapping to begin with.
-        reads = dict(_reads.get())
-        reads.pop((self._mine, key), None)
-        while len(reads) >= _READS:
-            del reads[next(iter(reads))]
-        reads[self._mine, key] = memories
-        _reads.set(reads)
+        # Never changed in place: tasks that this one starts have the same reads to begin with.
+        _reads.set((*_reads.get()[1 - _READS :], (self._mine, key, memories)))
+
+    def _used(self, key: str) -> Memories | None:
+        """Take back the last read of `key`: a turn may have begun, and stored, within another."""
+        reads = list(_reads.get())
+        for place in reversed(range(len(reads))):
+            if reads[place][:2] == (self._mine, key):
+                _, _, memories = reads.pop(place)
+                _reads.set(tuple(reads))
+                return memories
+        return None
 
 
-_reads: ContextVar[Mapping[tuple[object, str], Memories | None]] = ContextVar("remanence_turns", default={})  # noqa: B039 - never changed in place
+_reads: ContextVar[tuple[tuple[object, str, Memories | None], ...]] = ContextVar("remanence_turns", default=())
 
 
 def agent_memory(manager: Any, *, on_degraded: Literal["refuse", "continue"] = "refuse") -> AgentMemory:

@@ -164,9 +164,13 @@ def _canonical(raw: bytes) -> bytes:
     return encode(decode(raw, "").text, None, _UNKNOWN, _UNKNOWN)
 
 
-def _plain(call: Call) -> Flow:
+def _plain(backend: ForeignBackend, call: Call) -> Flow:
     """Pass an unconditional operation on as the caller made it."""
     answer = yield ForeignCall(call.operation, call.input)  # type: ignore[arg-type]
+    if call.operation == "delete":
+        failures = yield from backend.drop_kept(call, call.key)
+        if failures:
+            raise failures[call.key]
     if call.operation == "retrieve":
         return memories(_record_of(answer), call.key)
     written = None if call.operation == "delete" else encode(call.text or "", None, _UNKNOWN, _UNKNOWN)
@@ -176,7 +180,7 @@ def _plain(call: Call) -> Flow:
 def _foreign_flow(backend: ForeignBackend, call: Call) -> Flow:
     if call.operation in _METHODS and call.guard is None:
         call.attempts += 1
-        return _plain(call)
+        return _plain(backend, call)
     return _canonical_receipts(operate(backend, call))
 
 
