@@ -29,14 +29,17 @@ MODULES = {
     "test_server_time",
     "test_unsettled_writes",
 }
+WITH_UVLOOP = {"test_outages", "test_redis", "test_bounded_time"}
+"""Those that run under uvloop, too: they break connections in every way."""
+
 FLAVOURS = ("sync", "async")
 
 
 class Loop:
     """One event loop for all of them, in a thread of its own: tests call from several threads."""
 
-    def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
+    def __init__(self, make: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop) -> None:
+        self.loop = make()
         self._thread = threading.Thread(target=self.loop.run_forever, name="awaited", daemon=True)
         self._thread.start()
 
@@ -97,9 +100,11 @@ class Awaited:
 
 def in_both_flavours(metafunc: pytest.Metafunc) -> None:
     """Have a test run in both flavours, unless it is marked `sync_only`."""
-    if metafunc.module.__name__.rpartition(".")[2] in MODULES:
+    name = metafunc.module.__name__.rpartition(".")[2]
+    if name in MODULES:
         only = metafunc.definition.get_closest_marker("sync_only") is not None
-        metafunc.parametrize("redis_flavour", FLAVOURS[:1] if only else FLAVOURS, indirect=True)
+        awaited = (*FLAVOURS, "uvloop") if name in WITH_UVLOOP else FLAVOURS
+        metafunc.parametrize("redis_flavour", FLAVOURS[:1] if only else awaited, indirect=True)
 
 
 def put_in_place(module: Any, loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:

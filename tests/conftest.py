@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+import uvloop
 from hypothesis import settings
 
 from remanence.lab import RedisServer
@@ -27,8 +28,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def redis_flavour(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Put awaited managers in the place of the others where a test asks for that."""
     name: str = getattr(request, "param", "sync")
-    if name == "async":
-        put_in_place(request.module, request.getfixturevalue("loop"), monkeypatch)
+    if name != "sync":
+        loop = request.getfixturevalue("loop" if name == "async" else "uv_loop")
+        put_in_place(request.module, loop, monkeypatch)
     return name
 
 
@@ -36,6 +38,14 @@ def redis_flavour(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
 def loop() -> Iterator[Loop]:
     """An event loop in a thread of its own, for tests that run in both flavours."""
     made = Loop()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def uv_loop() -> Iterator[Loop]:
+    """The same of another make, which services use."""
+    made = Loop(uvloop.new_event_loop)
     yield made
     made.close()
 

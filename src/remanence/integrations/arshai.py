@@ -38,8 +38,8 @@ class TurnRefusedError(UnavailableError):
 
     def __init__(self) -> None:
         super().__init__(
-            "this turn's memory was not read: the store did not answer, and nothing is known here. What is stored was "
-            'kept, and this turn was not stored over it; repeat the turn, or pass on_degraded="continue".'
+            "this turn's memory was not read: the read failed, or the store is away and nothing is known here. What is "
+            'stored was kept, and this turn was not stored over it; repeat the turn, or pass on_degraded="continue".'
         )
 
 
@@ -54,8 +54,8 @@ class TurnLostError(VersionConflictError):
         done = "was kept as a conflict copy" if kept else "could not be kept as a conflict copy either"
         RemanenceError.__init__(
             self,
-            f"another turn of the conversation was stored meanwhile, and stands. This one's memory {done}; repeat the "
-            "turn, or merge the two with resolve_conflict().",
+            "another turn of the conversation was stored meanwhile, or its memory was deleted, and that stands. This "
+            f"one's memory {done}; repeat the turn, or merge the two with resolve_conflict().",
         )
         self.current = None
         self.kept = kept

@@ -99,7 +99,7 @@ class _Bounded:
         if writer is None:
             return
         sock = writer.transport.get_extra_info("socket")
-        with suppress(OSError, AttributeError):
+        with suppress(OSError, AttributeError, ValueError):  # the last is uvloop's, of a transport that is closed
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DROP_UNSENT)
         with suppress(RuntimeError):  # its loop is closed
             writer.transport.abort()

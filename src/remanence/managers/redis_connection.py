@@ -262,7 +262,7 @@ class _Bounded:
 
 def poll_of(sock: Any) -> Any:
     """Return a poll for something to read; None where the system has none, and redis-py's own way is taken."""
-    if not hasattr(select, "poll"):
+    if not hasattr(select, "poll") or sock.fileno() < 0:  # lost just after its handshake
         return None
     poll = select.poll()
     poll.register(sock.fileno(), select.POLLIN)
