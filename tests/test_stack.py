@@ -236,6 +236,7 @@ def test_a_handed_in_manager_stays_open(inner: Any) -> None:
 
 def test_an_owned_manager_is_closed_once(inner: Any) -> None:
     """With `owns_manager` closing closes the inner one, and closing again does nothing."""
+    assert resilient(inner, owns_manager=True)._owns_inner
     manager = wrap(inner, Retry(), owns_manager=True)
     close(manager)
     close(manager)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from remanence.decorated import AsyncDecoratedManager, DecoratedManager
 from remanence.errors import (
     AttemptTimeoutError,
     CircuitOpenError,
@@ -49,6 +50,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ANY_VERSION",
+    "AsyncDecoratedManager",
     "AsyncInMemoryManager",
     "AsyncRedisWorkingMemoryManager",
     "AttemptTimeoutError",
@@ -60,6 +62,7 @@ __all__ = [
     "CorruptRecordError",
     "Deadline",
     "DeadlineExceededError",
+    "DecoratedManager",
     "Fallback",
     "Health",
     "IAsyncMemoryManager",

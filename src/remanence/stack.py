@@ -125,6 +125,7 @@ def resilient(
     retry: Retry | None = None,
     circuit_breaker: CircuitBreaker | None = None,
     listeners: Sequence[Listener] = (),
+    owns_manager: bool = False,
 ) -> AsyncDecoratedManager: ...
 
 
@@ -138,6 +139,7 @@ def resilient(
     retry: Retry | None = None,
     circuit_breaker: CircuitBreaker | None = None,
     listeners: Sequence[Listener] = (),
+    owns_manager: bool = False,
 ) -> DecoratedManager: ...
 
 
@@ -150,6 +152,7 @@ def resilient(
     retry: Retry | None = None,
     circuit_breaker: CircuitBreaker | None = None,
     listeners: Sequence[Listener] = (),
+    owns_manager: bool = False,
 ) -> DecoratedManager | AsyncDecoratedManager:
     """Return `manager` inside the recommended stack.
 
@@ -161,6 +164,7 @@ def resilient(
         retry: Replaces the default `Retry()`.
         circuit_breaker: Replaces the default `CircuitBreaker()`; one object for all managers of the same store.
         listeners: Told about events.
+        owns_manager: Whether closing closes `manager` too.
 
     Raises:
         ConfigurationError: A setting that cannot work.
@@ -170,7 +174,9 @@ def resilient(
         raise ConfigurationError(message)
     span = Deadline() if deadline is None else deadline if isinstance(deadline, Deadline) else Deadline(deadline)
     policies = (fallback or Fallback(journal=journal), span, retry or Retry(), circuit_breaker or CircuitBreaker())
-    decorated: DecoratedManager | AsyncDecoratedManager = wrap(manager, *policies, listeners=listeners)
+    decorated: DecoratedManager | AsyncDecoratedManager = wrap(
+        manager, *policies, listeners=listeners, owns_manager=owns_manager
+    )
     return decorated
 
 
