@@ -42,9 +42,9 @@ def add_to(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser(
         "chaos",
         help="kill workers and servers under writes, and audit what is left",
-        description="Each schedule has a Redis server, worker processes that share a journal on disk, and a drawn list "
-        "of what goes wrong. Workers are killed with -9 at chosen points of their own code. Without options it takes a "
-        "quarter of an hour or so on two cores.",
+        description="Each schedule has a Redis server, worker processes that share a journal on disk, some with "
+        "threads and some with an event loop, and a drawn list of what goes wrong. Workers are killed with -9 at "
+        "chosen points of their own code. Without options it takes a quarter of an hour or so on two cores.",
         epilog=_MEANING,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -127,10 +127,12 @@ def _end(total: Total, options: argparse.Namespace, more: dict[str, Any]) -> int
 def _table(total: Total) -> str:
     acknowledged = total.acknowledged or 1
     rows = [
-        ("schedules", f"{total.schedules:,}"),
+        ("schedules", f"{total.schedules:,}, {total.with_async:,} with async workers"),
         ("acknowledged writes", f"{total.acknowledged:,}"),
+        ("  by async workers", f"{total.awaited:,} ({total.awaited / acknowledged:.0%})"),
         ("  while something was wrong", f"{total.away:,} ({total.away / acknowledged:.0%})"),
         ("  taken by the journal", f"{total.journaled:,} ({total.journaled / acknowledged:.0%})"),
+        ("calls cancelled", f"{total.cancelled:,}"),
         ("conversations", f"{total.conversations:,}"),
         ("compared with what is left", f"{total.compared:,}, the last of each writer and conversation"),
         ("lost", f"{total.lost:,}"),
@@ -143,6 +145,7 @@ def _table(total: Total) -> str:
     lines = ["", *(f"{what:<36}{figure}" for what, figure in rows)]
     for title, counts in (
         ("workers struck", total.struck),
+        ("  of these, async ones", total.struck_async),
         ("server", total.blows),
         ("refused, not acknowledged", total.refused),
         ("broken", total.broken),

@@ -77,6 +77,14 @@ def test_a_write_of_which_nothing_is_left_is_lost(stage: Stage, held: bytes | No
     assert verdict.where == ["c"]
 
 
+@pytest.mark.parametrize("made", [True, False])
+def test_what_was_cancelled_may_be_there_or_not(stage: Stage, *, made: bool) -> None:
+    """Nobody was told what became of it; what was acknowledged before it is in it."""
+    put(stage, KEY, raw(**{"0w1_0": 8 if made else 7}))
+    verdict = judged(stage, ack(7), deletions=(Deletion("c", "0w1.0", 9, 2.0),))
+    assert (verdict.lost, verdict.back, verdict.unknown) == ([], [], [])
+
+
 def test_a_copy_is_as_good_as_the_value(stage: Stage) -> None:
     """It was kept, for people."""
     put(stage, KEY, raw(**{"1w2_0": 9}))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -14,12 +15,13 @@ import pytest
 
 from remanence.cli import main
 from remanence.lab.chaos import Total, draw, play
-from remanence.lab.chaos.plan import BLOWS, PHASES
+from remanence.lab.chaos.plan import BLOWS, PHASES, Plan
 from tests.cli.test_demo import of_ours
 from tests.lab.simulation.guards import ROOT, copy_source, environment
 from tests.support import wait_until
 
-SEEDS = (43, 120, 137)
+_WRITES = 1_200
+SEEDS = {"threads": 137, "tasks": 131, "both on one journal": 120}
 _MARK = "        if not due:\n            return 0\n"
 _REMOVE = (
     "        for each in due:\n            yield from self._brought_home(epoch, Settlement(each))\n"
@@ -38,16 +40,31 @@ def test_a_seed_draws_one_plan() -> None:
     assert {plan.durability for plan in plans} == {"always", "everysec", "off"}
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_nothing_is_lost(seed: int) -> None:
+def test_a_plan_says_which_processes_are_async() -> None:
+    """None, all, or some: then both flavours write one journal from the start; with more tasks than threads, too."""
+    plans = [draw(seed) for seed in range(200)]
+    found = Counter(_flavour(plan) for plan in plans)
+    assert set(found) == set(SEEDS)
+    assert min(found.values()) >= 20
+    assert all(any(plan.tasks[: plan.workers]) == plan.has_async for plan in plans)
+    assert {count // plan.threads for plan in plans for count in plan.tasks} == {0, 1, 4, 16}
+
+
+@pytest.mark.parametrize("flavour", SEEDS)
+def test_nothing_is_lost(flavour: str) -> None:
     """A schedule in short, on real processes; `make chaos` plays hundreds."""
-    shown = play(draw(seed, writes=1_200))
+    plan = draw(SEEDS[flavour], writes=_WRITES)
+    assert _flavour(plan) == flavour
+    shown = play(plan)
     assert (shown.verdict.lost, shown.verdict.back, shown.verdict.unknown) == ([], [], []), shown.told()
     assert not shown.broken, shown.told()
     assert len(shown.acks) >= 500
     assert shown.away > 0
+    assert bool(shown.awaited) == bool(shown.cancelled) == plan.has_async
+    assert (shown.awaited == len(shown.acks)) == (flavour == "tasks")
 
 
+@pytest.mark.parametrize("flavour", ["threads", "tasks"])
 @pytest.mark.parametrize(
     ("file", "old", "new"),
     [
@@ -60,16 +77,16 @@ def test_nothing_is_lost(seed: int) -> None:
     ],
     ids=["removed instead of sent", "a write over one that waits"],
 )
-def test_a_planted_fault_is_found(tmp_path: Path, file: str, old: str, new: str) -> None:
+def test_a_planted_fault_is_found(tmp_path: Path, file: str, old: str, new: str, flavour: str) -> None:
     """What it loses was acknowledged; the seed is told."""
     package = copy_source(tmp_path)
     source = (package / file).read_text("utf-8")
     assert source.count(old) == 1
     (package / file).write_text(source.replace(old, new), "utf-8")
     code = "import sys; from remanence.cli import main; sys.exit(main())"
-    options = ["--schedules", "2", "--writes", "1200", "--first-seed", "120", "--json", str(tmp_path / "figures")]
+    options = ["--schedules", "1", "--writes", str(_WRITES), "--first-seed", str(SEEDS[flavour])]
     done = subprocess.run(
-        [sys.executable, "-c", code, "chaos", *options],
+        [sys.executable, "-c", code, "chaos", *options, "--json", str(tmp_path / "figures")],
         env=environment(package),
         cwd=ROOT,
         capture_output=True,
@@ -78,7 +95,10 @@ def test_a_planted_fault_is_found(tmp_path: Path, file: str, old: str, new: str)
         timeout=120,
     )
     assert done.returncode == 1, done.stderr
-    assert json.loads((tmp_path / "figures").read_text("utf-8"))["lost"] > 0
+    assert (tmp_path / "figures").exists(), done.stderr
+    figures = json.loads((tmp_path / "figures").read_text("utf-8"))
+    assert figures["lost"] > 0
+    assert figures["with_async"] == (flavour == "tasks")
     assert "again: remanence chaos --seed" in done.stdout
 
 
@@ -92,6 +112,8 @@ def test_the_command_tells_one_schedule(tmp_path: Path, capsys: pytest.CaptureFi
     assert figures["schedules"] == 1
     assert figures["lost"] == figures["back"] == figures["unknown"] == 0
     assert f"{figures['acknowledged']:,}" in out
+    assert f"1, {figures['with_async']} with async workers" in out
+    assert re.search(rf"^calls cancelled +{figures['cancelled']:,}$", out, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
@@ -128,3 +150,7 @@ def test_totals_count_phases() -> None:
     total = Total()
     total.struck.update({"sent kill": 2, "sent stop": 1, "before sent kill": 4})
     assert total.phases == {"sent": 3, "before sent": 4}
+
+
+def _flavour(plan: Plan) -> str:
+    return "tasks" if all(plan.tasks) else "both on one journal" if plan.has_async else "threads"

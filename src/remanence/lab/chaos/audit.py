@@ -1,8 +1,8 @@
 """What is left, read raw, against what was acknowledged.
 
-The text of a memory is a clock (see `worker`): an acknowledged write is there if what is stored, or a copy, carries it
-or a later one of its writer. It need not be there where somebody deleted the memory after it was made, or where the
-server lost it after it had been brought home.
+The text of a memory is a clock (see `writer`): an acknowledged write is there if what is stored, or a copy, carries it
+or a later one of its writer; that may have failed, or been cancelled. It need not be there where somebody deleted the
+memory after it was made, or where the server lost it after it had been brought home.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from remanence.errors import CorruptRecordError
 from remanence.journal.inspect import waiting
 from remanence.lab.chaos.blows import Emptied, Stage
 from remanence.lab.chaos.reports import Ack, Deletion
-from remanence.lab.chaos.worker import Clock, stack
+from remanence.lab.chaos.worker import stack
+from remanence.lab.chaos.writer import Clock
 from remanence.record import decode
 
 __all__ = ["Verdict", "audit"]

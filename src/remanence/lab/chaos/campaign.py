@@ -37,14 +37,18 @@ class Total:
 
     Attributes:
         schedules: How many.
+        with_async: Of these, those with async workers.
         acknowledged: Writes that were.
+        awaited: Of these, those of async workers.
         journaled: Of these, those that the journal took.
         away: Of these, those while something was wrong with the server.
+        cancelled: Calls that were.
         conversations: That were written.
         lost, back, unknown: See `audit.Verdict`.
         compared, excused: See `audit.Verdict`.
         copies: Conflict copies that were left.
         struck: How often a worker was struck, by phase and action.
+        struck_async: Of these, async workers.
         blows: How often the server failed, by kind.
         refused: Writes that failed, by the class of the error.
         broken: Errors that are nobody's answer, by class.
@@ -52,9 +56,12 @@ class Total:
     """
 
     schedules: int = 0
+    with_async: int = 0
     acknowledged: int = 0
+    awaited: int = 0
     journaled: int = 0
     away: int = 0
+    cancelled: int = 0
     conversations: int = 0
     lost: int = 0
     back: int = 0
@@ -63,6 +70,7 @@ class Total:
     excused: int = 0
     copies: int = 0
     struck: Counter[str] = field(default_factory=Counter)
+    struck_async: Counter[str] = field(default_factory=Counter)
     blows: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
     broken: Counter[str] = field(default_factory=Counter)
@@ -72,6 +80,9 @@ class Total:
         """Add a schedule."""
         verdict = shown.verdict
         self.schedules += 1
+        self.with_async += shown.plan.has_async
+        self.awaited += shown.awaited
+        self.cancelled += len(shown.cancelled)
         self.acknowledged += len(shown.acks)
         self.journaled += sum(ack.outcome == "journaled" for ack in shown.acks)
         self.away += shown.away
@@ -83,6 +94,7 @@ class Total:
         self.excused += verdict.excused
         self.copies += verdict.copies
         self.struck += shown.struck
+        self.struck_async += shown.struck_async
         self.blows += shown.blows
         self.refused += shown.refused
         self.broken += shown.broken

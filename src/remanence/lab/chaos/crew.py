@@ -35,6 +35,7 @@ class _Worker:
     number: int
     process: subprocess.Popen[bytes]
     reader: Reader
+    is_async: bool
     wake_at: float = 0.0
     may_die: bool = False
 
@@ -58,6 +59,7 @@ class Crew:
         self._started = 0
         self._told: dict[str, Callable[[_Worker, list[str]], None]] = {
             "A": self._acknowledged,
+            "C": self._cancelled,
             "D": self._deleting,
             "N": self._refused,
             "X": self._broken,
@@ -97,7 +99,7 @@ class Crew:
         for worker in self._workers:
             if worker.number == number:
                 self.note(f"worker {worker.name}: killed somewhere")
-                self._shown.struck["anywhere kill"] += 1
+                self._count(worker, "anywhere kill")
                 worker.may_die = True
                 worker.process.kill()
 
@@ -171,7 +173,9 @@ class Crew:
         self._started += 1
         name = f"{number}w{self._started}"
         doom = self._dooms.pop(0) if self._dooms else None
-        own = [[f"{plan.seed}-{number}-{thread}-{each}" for each in range(plan.own)] for thread in range(plan.threads)]
+        tasks = plan.tasks[(self._started - 1) % len(plan.tasks)]
+        writers = tasks or plan.threads
+        own = [f"{plan.seed}-{number}-{each}" for each in range(plan.own * plan.threads)]
         job = {
             "name": name,
             "seed": plan.seed,
@@ -180,7 +184,8 @@ class Crew:
             "reports": str(self._folder / name),
             "lease": LEASE,
             "doom": None if doom is None else asdict(doom),
-            "own": own,
+            "is_async": bool(tasks),
+            "own": [own[writer::writers] for writer in range(writers)],
             "shared": [f"{plan.seed}-shared-{each}" for each in range(plan.shared)],
             "contested": [f"{plan.seed}-contested-{each}" for each in range(plan.contested)],
         }
@@ -193,8 +198,9 @@ class Crew:
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
                 start_new_session=True,
             )
-        self.note(f"worker {name}: started" + (f", {doom.action} at {doom.phase} {doom.nth}" if doom else ""))
-        self._workers.append(_Worker(name, number, process, Reader(self._folder / name)))
+        flavour = f", {tasks} tasks" if tasks else ""
+        self.note(f"worker {name}: started{flavour}" + (f", {doom.action} at {doom.phase} {doom.nth}" if doom else ""))
+        self._workers.append(_Worker(name, number, process, Reader(self._folder / name), is_async=bool(tasks)))
 
     def _read(self) -> None:
         for worker in (*self._workers, *self._gone):
@@ -206,9 +212,16 @@ class Crew:
 
     # What they tell ---------------------------------------------------------------------------------------------------
 
-    def _acknowledged(self, _: _Worker, words: list[str]) -> None:
+    def _acknowledged(self, worker: _Worker, words: list[str]) -> None:
         conversation, writer, sequence, kind, outcome, begun, ended = words
         self._shown.acks.append(Ack(conversation, writer, int(sequence), kind, outcome, float(begun), float(ended)))
+        self._shown.awaited += worker.is_async
+
+    def _cancelled(self, _: _Worker, words: list[str]) -> None:
+        conversation, writer, sequence, kind, begun, ended = words
+        self._shown.cancelled.append(
+            Ack(conversation, writer, int(sequence), kind, "cancelled", float(begun), float(ended))
+        )
 
     def _deleting(self, _: _Worker, words: list[str]) -> None:
         conversation, writer, sequence, begun = words
@@ -224,17 +237,22 @@ class Crew:
         phase, action, _ = words
         worker.may_die = action == "kill"
         if action != "outage":
-            self._shown.struck[f"{phase.replace('_', ' ')} {action}"] += 1
+            self._count(worker, f"{phase.replace('_', ' ')} {action}")
         self.note(f"worker {worker.name}: {action} at {phase}")
         if action == "stop":
             worker.wake_at = time.monotonic() + 1.5 * LEASE
+
+    def _count(self, worker: _Worker, what: str) -> None:
+        self._shown.struck[what] += 1
+        if worker.is_async:
+            self._shown.struck_async[what] += 1
 
     def _waits(self, worker: _Worker, words: list[str]) -> None:
         stage = self._stage
         if stage.is_struck:
             self._go(worker)
             return
-        self._shown.struck[f"{words[0].replace('_', ' ')} outage"] += 1
+        self._count(worker, f"{words[0].replace('_', ' ')} outage")
         self.note("server: killed, in the middle of a replay")
         with stage.blow("killed"):
             self._go(worker)

@@ -6,7 +6,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from remanence.journal.disk import DiskJournal
@@ -58,13 +59,25 @@ class Phases:
         held.mark_sent = self._around(journal.mark_sent, "", before="before sent", after="sent")
         held.settle = self._around(journal.settle, "removing", before="answered", after="removed")
         held.forget_kept = self._around(journal.forget_kept, "", before="keeping")
-        put = journal._put  # noqa: SLF001 - the point is inside the journal
+        put, transaction = journal._put, journal._file.transaction  # noqa: SLF001 - the points are inside the journal
 
         def reached(*arguments: Any) -> None:
             put(*arguments)
-            self._reach(getattr(self._inside, "phase", ""))
+            if self._where() == "journaling":
+                self._reach("journaling")
 
-        held._put = reached  # noqa: SLF001
+        @contextmanager
+        def ending() -> Iterator[Any]:
+            with transaction() as cursor:
+                yield cursor
+                if self._where() == "removing":
+                    self._reach("removing")
+
+        held._put, held._file.transaction = reached, ending  # noqa: SLF001
+
+    def _where(self) -> str:
+        """Return what this thread is in the middle of: under asyncio that is the journal's own."""
+        return getattr(self._inside, "phase", "")
 
     def _around(self, method: Callable[..., Any], inside: str, *, before: str = "", after: str = "") -> Any:
         def wrapped(*arguments: Any) -> Any:

@@ -54,6 +54,10 @@ BLOWS: Final = (
 _ALSO_A_WORKER: Final = 0.25
 _SPARED: Final = 0.15
 _ABRUPT: Final = 0.5
+_MIXTURES: Final = ("none", "all", "mixed", "mixed")
+_TASKS_PER_THREAD: Final = (1, 4, 16)
+_FLAVOURS: Final = 8
+"""Processes for which it is drawn whether they are async; most schedules start fewer."""
 
 _HARD: Final = ("killed", "killed", "frozen", "emptied", "blackhole", "refuse")
 """Those that leave nothing answered: drawn more often, so that much is acknowledged while Redis is away."""
@@ -108,6 +112,8 @@ class Plan:
         blows: What happens, in order.
         dooms: What strikes the workers, in the order in which they are started; None spares one.
         is_abrupt: Whether the workers that are left are killed at the end, or close their managers.
+        tasks: Tasks of each process, in the order in which they are started and then from the beginning again; 0 for a
+            process with threads instead of an event loop.
     """
 
     seed: int
@@ -121,6 +127,12 @@ class Plan:
     blows: tuple[Blow, ...]
     dooms: tuple[Doom | None, ...]
     is_abrupt: bool
+    tasks: tuple[int, ...]
+
+    @property
+    def has_async(self) -> bool:
+        """Whether some of the processes are async."""
+        return any(self.tasks)
 
 
 def draw(seed: int, *, writes: int = 5_500) -> Plan:
@@ -142,10 +154,11 @@ def draw(seed: int, *, writes: int = 5_500) -> Plan:
         )
         for number in range(rng.randint(3, 5))
     )
+    threads = rng.randint(2, 3)
     return Plan(
         seed=seed,
         workers=workers,
-        threads=rng.randint(2, 3),
+        threads=threads,
         own=rng.randint(40, 140),
         shared=rng.randint(2, 5),
         contested=rng.randint(2, 5),
@@ -154,6 +167,7 @@ def draw(seed: int, *, writes: int = 5_500) -> Plan:
         blows=blows,
         dooms=tuple(_doom(rng, unit) for _ in range(8)),
         is_abrupt=rng.random() < _ABRUPT,
+        tasks=_tasks(rng, threads),  # last: what was drawn before it stays as it was
     )
 
 
@@ -170,3 +184,16 @@ def _doom(rng: random.Random, unit: int) -> Doom | None:
     if phase in {"sent", "answered"}:
         actions = ("kill", "stop", "outage")
     return Doom(phase, nth, rng.choice(actions))
+
+
+def _tasks(rng: random.Random, threads: int) -> tuple[int, ...]:
+    mixture = rng.choice(_MIXTURES)
+    tasks = [threads * rng.choice(_TASKS_PER_THREAD) for _ in range(_FLAVOURS)]
+    if mixture == "mixed":
+        # Of the first two one is async and the other is not: both flavours write one journal from the start.
+        spared = rng.randrange(2)
+        return tuple(
+            0 if (number == spared if number < 2 else rng.random() < 0.5) else count  # noqa: PLR2004 - as it says
+            for number, count in enumerate(tasks)
+        )
+    return tuple(tasks) if mixture == "all" else (0,) * _FLAVOURS

@@ -3,6 +3,7 @@
 ::
 
     A conversation writer sequence kind outcome begun ended     it was told that this write is kept
+    C conversation writer sequence kind begun ended             this call was cancelled
     D conversation writer sequence begun                        it is about to delete
     N class                                                     a write was refused, or failed
     P phase action at                                           it is struck
@@ -22,14 +23,14 @@ __all__ = ["Ack", "Deletion", "Reader", "Reporter"]
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """An acknowledged write.
+    """An acknowledged write, or a call that was cancelled.
 
     Attributes:
         conversation: Which.
-        writer: Whose: the worker and its thread.
+        writer: Whose: the worker and its thread or task.
         sequence: The writer's own, one more with each of its writes.
-        kind: "store", "update", "mutate" or "delete".
-        outcome: "committed" or "journaled".
+        kind: "store", "turn", "update", "mutate" or "delete"; "retrieve" for a cancelled read.
+        outcome: "committed" or "journaled"; "cancelled": it may have been made or not.
         begun, ended: Monotonic seconds of the call.
     """
 

@@ -20,7 +20,10 @@ class Shown:
         plan: The schedule.
         acks: Acknowledged writes.
         deletions: Deletions that were asked for.
+        cancelled: Calls that were cancelled: nobody knows whether they were made.
+        awaited: Acknowledgements to async workers.
         struck: How often a worker was struck, by phase and action.
+        struck_async: Of these, async workers.
         refused: Writes that failed, by the class of the error.
         broken: Errors that are nobody's answer, by class.
         away: Acknowledgements while something was wrong with the server.
@@ -35,7 +38,10 @@ class Shown:
     plan: Plan
     acks: list[Ack] = field(default_factory=list)
     deletions: list[Deletion] = field(default_factory=list)
+    cancelled: list[Ack] = field(default_factory=list)
+    awaited: int = 0
     struck: Counter[str] = field(default_factory=Counter)
+    struck_async: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
     broken: Counter[str] = field(default_factory=Counter)
     away: int = 0
@@ -50,7 +56,8 @@ class Shown:
         """Return the timeline, and what was acknowledged in the conversations in which something is wrong."""
         lines = list(self.lines)
         for conversation in dict.fromkeys(self.verdict.where):
-            for ack in [each for each in self.acks if each.conversation == conversation][-12:]:
+            told = sorted((*self.acks, *self.cancelled), key=lambda each: each.ended)
+            for ack in [each for each in told if each.conversation == conversation][-12:]:
                 what = f"  {conversation}: {ack.kind} {ack.sequence} of {ack.writer} {ack.outcome}"
                 lines.append((ack.ended - self.begun, f"{what}, begun {ack.begun - self.begun:.3f} s"))
         verdict = self.verdict

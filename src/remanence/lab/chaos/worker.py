@@ -1,55 +1,54 @@
 """A process that is killed: `python -m remanence.lab.chaos.worker JOB`, JOB being JSON.
 
-It writes conversations as fast as it can until its input ends, then closes its manager. The text of a memory is a
-*clock*: for each writer the last of its writes that whoever wrote the text had seen. So it can be told from what is
-left in the end whether a write was lost, or replaced by somebody who had seen it.
+It writes conversations as fast as it can until its input ends, then closes its manager. Some have threads, some an
+event loop with tasks, which are cancelled now and then in the middle of a call (`tasks`); what a thread or a task does
+is one `writer`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
-import random
 import sys
 import threading
 import time
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
 from remanence import (
+    AsyncRedisWorkingMemoryManager,
     CircuitBreaker,
-    CorruptRecordError,
     Fallback,
-    JournalUnavailableError,
     RedisWorkingMemoryManager,
-    RemanenceError,
     Retry,
     resilient,
 )
 from remanence.lab.chaos.phases import Phases
 from remanence.lab.chaos.reports import Reporter
+from remanence.lab.chaos.tasks import work_in_tasks
+from remanence.lab.chaos.writer import Writer
 from remanence.policies import replayer
 
-__all__ = ["DEADLINE", "Clock", "main", "stack"]
+__all__ = ["DEADLINE", "main", "stack"]
 
 DEADLINE: Final = 0.6
 TIMEOUT: Final = 0.25
-_SHARED: Final = 0.12
-_LONGEST_THOUGHT: Final = 0.03
-
-Clock = dict[str, int]
 
 
-def stack(url: str, journal: str, *, lease: float) -> Any:
+def stack(url: str, journal: str, *, lease: float, is_async: bool = False) -> Any:
     """Return the manager that every process has: the usual one, with shorter times.
 
     Args:
         url: Where Redis is.
         journal: Path of the journal.
         lease: Seconds after which another process may drain, in place of the usual ten.
+        is_async: Whether its methods are awaited; then it is made in its loop.
     """
     replayer._SHARED_LEASE = lease  # type: ignore[misc]  # noqa: SLF001 - a stopped drainer would cost ten seconds each
+    kind: Any = AsyncRedisWorkingMemoryManager if is_async else RedisWorkingMemoryManager
     return resilient(
-        RedisWorkingMemoryManager(url, timeout=TIMEOUT),
+        kind(url, timeout=TIMEOUT),
         fallback=Fallback(journal=journal, close_timeout=1.0),
         deadline=DEADLINE,
         retry=Retry(attempts=3),
@@ -57,145 +56,104 @@ def stack(url: str, journal: str, *, lease: float) -> Any:
     )
 
 
-class _Writer:
-    """One thread: conversations of its own, and some that everybody writes."""
+def _awaited(blocks: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
+    """Return a function that blocks as one to be awaited: what awaits nothing else runs to its end in one step."""
 
-    def __init__(self, manager: Any, reporter: Reporter, name: str, job: dict[str, Any], own: list[str]) -> None:
-        self._manager = manager
-        self._reporter = reporter
-        self._name = name
-        self._own = own
-        self._shared: list[str] = job["shared"]
-        # A process has seen what one of its threads has read: so one thread of each has these.
-        self._contested: list[str] = job["contested"] if name.endswith(".0") else []
-        self._rng = random.Random(f"{job['seed']} {name}")
-        self._known: dict[str, Clock] = {}
-        self._written: Clock = {}
-        self._sequence = 0
-        self._longest = 0.0
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        return blocks(*args, **kwargs)
 
-    def turn(self) -> None:
-        """Do one thing."""
-        rng = self._rng
-        if self._shared and rng.random() < _SHARED:
-            self._write(rng.choice(self._shared), "mutate")
-            return
-        if self._contested and rng.random() < _SHARED:
-            self._write(rng.choice(self._contested), "turn")
-            return
-        conversation = rng.choice(self._own)
-        kind = rng.choices(("store", "turn", "update", "delete", "mutate"), (70, 10, 8, 6, 6))[0]
-        # Who takes over from a dead process reads first, as an agent does.
-        if kind == "turn" or conversation not in self._known:
-            held = self._manager.retrieve({"conversation_id": conversation})
-            self._known[conversation] = _clock(held[0].working_memory if held else None)
-        self._write(conversation, "store" if kind == "turn" else kind)
-
-    def _write(self, conversation: str, kind: str) -> None:
-        self._sequence += 1
-        number, begun = self._sequence, time.monotonic()
-        clock = self._known.get(conversation, {}) | {self._name: number}
-        value: dict[str, Any] = {"conversation_id": conversation}
-        if kind == "delete":
-            self._reporter.tell("D", conversation, self._name, number, begun)
-        try:
-            receipt = self._ask(kind, value, clock)
-        finally:
-            took = time.monotonic() - begun
-            if took > self._longest:
-                self._longest = took
-                self._reporter.tell("S", begun, begun + took, kind)
-        if receipt.outcome == "missing" and kind != "delete":
-            self._known[conversation] = {}
-            return
-        if receipt.outcome != "missing":
-            # Before anything else is done: what is not told was not acknowledged.
-            ended = time.monotonic()
-            self._reporter.tell("A", conversation, self._name, number, kind, receipt.outcome, begun, ended)
-        # Only now: a write that failed may have been made or not.
-        self._known[conversation] = {} if kind == "delete" else self._written
-
-    def _ask(self, kind: str, value: dict[str, Any], clock: Clock) -> Any:
-        if kind == "delete":
-            return self._manager.delete(value)
-        if kind == "mutate":
-            own = {self._name: clock[self._name]}
-            return self._manager.mutate(value, lambda text: self._text(self._seen(value, _clock(text)) | own))
-        if kind == "turn":
-            held = self._manager.retrieve(value)
-            seen = _clock(held[0].working_memory if held else None)
-            if held.source != "none":
-                self._seen(value, seen)
-            text = self._text(seen | {self._name: clock[self._name]})
-            if held.degraded:
-                # An agent thinks meanwhile, and what another process writes in that time is kept, not replaced.
-                time.sleep(self._rng.uniform(0.0, _LONGEST_THOUGHT))
-            # On a healthy store a plain write replaces whatever it finds; after a degraded read it may not.
-            condition = {} if held.degraded else {"if_version": held.version}
-            return self._manager.store({**value, "working_memory": text}, **condition)
-        write = self._manager.store if kind == "store" else self._manager.update
-        return write({**value, "working_memory": self._text(clock)})
-
-    def _seen(self, value: dict[str, Any], clock: Clock) -> Clock:
-        """Note what was read, whatever becomes of the write: the process has seen it, and may replace it."""
-        self._known[value["conversation_id"]] = clock
-        return clock
-
-    def _text(self, clock: Clock) -> str:
-        self._written = clock
-        return json.dumps({"clock": clock, "said": "x" * self._rng.choice((0, 40, 400))})
+    return call
 
 
-def _clock(text: str | None) -> Clock:
-    return {} if text is None else dict(json.loads(text)["clock"])
+class _Awaited:
+    """A manager whose methods block, to be awaited."""
+
+    def __init__(self, manager: Any) -> None:
+        self.retrieve, self.store = _awaited(manager.retrieve), _awaited(manager.store)
+        self.update, self.delete = _awaited(manager.update), _awaited(manager.delete)
+        self.mutate = _awaited(manager.mutate)
 
 
-def _is_refusal(error: Exception) -> bool:
-    """Whether a write may fail like that: anything else is a fault of the code under test."""
-    if isinstance(error, JournalUnavailableError):
-        return "longer than a call may wait" in str(error)
-    if isinstance(error, RemanenceError):
-        return not isinstance(error, CorruptRecordError)
-    return type(error).__module__.startswith("redis") or isinstance(error, OSError)
+def _run(turn: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine that waits for no loop."""
+    try:
+        turn.send(None)
+    except StopIteration:
+        return
+    message = "a worker with threads has no event loop to wait for"
+    raise RuntimeError(message)
+
+
+class _Worker:
+    """What both flavours share: the job, and who tells them that it is over."""
+
+    def __init__(self, job: dict[str, Any]) -> None:
+        self._job = job
+        self._reporter = Reporter(job["reports"])
+        self._failed, self._ended = threading.Event(), threading.Event()
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        for _ in sys.stdin:
+            self._failed.set()
+        self._ended.set()
+
+    def _manager(self) -> Any:
+        """Return the manager, doomed."""
+        job = self._job
+        manager = stack(job["url"], job["journal"], lease=job["lease"], is_async=job["is_async"])
+        if job["doom"] is not None:
+            Phases(
+                manager._fallback.journal,  # noqa: SLF001 - the point is inside
+                self._reporter,
+                **job["doom"],
+                wait=lambda: self._failed.wait(3.0),
+            )
+        return manager
+
+    def _writers(self, manager: Any, think: Callable[[float], Awaitable[None]]) -> list[Writer]:
+        """Return one for each thread or task."""
+        job = self._job
+        return [
+            Writer(manager, think, self._reporter, name=f"{job['name']}.{number}", job=job, own=own)
+            for number, own in enumerate(job["own"])
+        ]
+
+    def in_threads(self) -> None:
+        """Work with a thread for each writer."""
+
+        def work(writer: Writer) -> None:
+            while not self._ended.is_set():
+                _run(writer.turn())
+
+        manager = self._manager()
+        writers = self._writers(_Awaited(manager), _awaited(time.sleep))
+        threads = [threading.Thread(target=work, args=(writer,)) for writer in writers]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        manager.close()
+
+    async def in_tasks(self) -> None:
+        """Work with a task for each writer."""
+        manager = self._manager()
+        writers = self._writers(manager, asyncio.sleep)
+        seed = f"{self._job['seed']} {self._job['name']}"
+        await work_in_tasks(writers, self._reporter, is_over=self._ended.is_set, seed=seed)
+        await manager.aclose()
+        await manager.inner.aclose()
 
 
 def main() -> None:
     """Work until the input ends."""
     job: dict[str, Any] = json.loads(sys.argv[1])
     logging.disable(logging.CRITICAL)
-    reporter = Reporter(job["reports"])
-    manager = stack(job["url"], job["journal"], lease=job["lease"])
-    failed, ended = threading.Event(), threading.Event()
-    if job["doom"] is not None:
-        Phases(
-            manager._fallback.journal,  # noqa: SLF001 - the point is inside
-            reporter,
-            **job["doom"],
-            wait=lambda: failed.wait(3.0),
-        )
-
-    def listen() -> None:
-        for _ in sys.stdin:
-            failed.set()
-        ended.set()
-
-    def work(writer: _Writer) -> None:
-        while not ended.is_set():
-            try:
-                writer.turn()
-            except Exception as error:  # noqa: BLE001 - told
-                reporter.tell("N" if _is_refusal(error) else "X", type(error).__name__)
-
-    threading.Thread(target=listen, daemon=True).start()
-    threads = [
-        threading.Thread(target=work, args=(_Writer(manager, reporter, f"{job['name']}.{number}", job, own),))
-        for number, own in enumerate(job["own"])
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    manager.close()
+    worker = _Worker(job)
+    if job["is_async"]:
+        asyncio.run(worker.in_tasks())
+    else:
+        worker.in_threads()
 
 
 if __name__ == "__main__":
