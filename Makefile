@@ -65,8 +65,8 @@ format: $(STAMP) ## Format and apply the safe lint fixes
 	@$(BIN)/ruff check --quiet --fix-only .
 	@$(BIN)/ruff format --quiet .
 
-simulate: $(STAMP) ## Play every schedule of the small cases and a million random ones
-	@$(BIN)/remanence simulate $(SIMULATE_ARGS)
+simulate: $(STAMP) ## Play every schedule of the small cases and more than a million random ones
+	@$(BIN)/remanence simulate --asyncio 200000 $(SIMULATE_ARGS)
 
 chaos: $(STAMP) ## Kill real workers and servers under a million writes, and audit what is left
 	@$(BIN)/remanence chaos $(CHAOS_ARGS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.rows import batch, disk, footprint, healthy, in_memory, layers, outage, proxy, replay
+from benchmarks.rows import batch, disk, footprint, healthy, in_memory, layers, outage, proxy, replay, tasks
 from benchmarks.setting import Row
 
 __all__ = ["ROWS"]
@@ -16,5 +16,6 @@ ROWS: tuple[Row, ...] = (
     *disk.ROWS,
     *in_memory.ROWS,
     *footprint.ROWS,
+    *tasks.ROWS,
     *proxy.ROWS,
 )

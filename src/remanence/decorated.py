@@ -355,16 +355,22 @@ class AsyncDecoratedManager(_Decorated, AsyncOperations):
         try:
             if self._fallback is not None and self._background is not None:
                 await self._drain(self.close_timeout if timeout is None else timeout)
-                await self._background.stop(0.1)
         finally:
-            if self._fallback is not None:
-                self._fallback.journal.seal()
-                self.report_pending()
-                self._fallback.journal.close()
-            self._driver.close()
-            _busy.discard(self)
-            if self._owns_inner:
-                await self.inner.aclose()
+            try:
+                if self._background is not None:
+                    await self._background.stop(0.1)
+            finally:
+                await self._end()
+
+    async def _end(self) -> None:
+        if self._fallback is not None:
+            self._fallback.journal.seal()
+            self.report_pending()
+            self._fallback.journal.close()
+        self._driver.close()
+        _busy.discard(self)
+        if self._owns_inner:
+            await self.inner.aclose()
 
     async def __aenter__(self) -> Self:
         return self

@@ -306,7 +306,7 @@ class AsyncDriver:
         try:
             result = await self._drive(flow, call, index, cancelled)
         except BaseException as error:
-            if cancelled:  # its caller is waiting for that
+            if cancelled and not isinstance(error, GeneratorExit):  # its caller is waiting for that
                 raise cancelled.pop() from error
             raise
         if cancelled:

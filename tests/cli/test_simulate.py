@@ -19,13 +19,13 @@ from typing import Any
 import pytest
 
 from remanence.cli import main
-from remanence.lab.simulation import Scenario, exhaust, sample, small_cases
+from remanence.lab.simulation import Scenario, asyncio_cases, exhaust, sample, small_cases
 from remanence.lab.simulation.schedule import Schedule
 from remanence.lab.simulation.search import told
 from remanence.managers.redis_backend import RedisBackend
 from tests.support import wait_until
 
-CASES = {case.name: case for case in small_cases()}
+CASES = {case.name: case for case in (*small_cases(), *asyncio_cases())}
 NAME = "store | store: delay"
 COMMAND = [sys.executable, "-c", "import sys; from remanence.cli import main; sys.exit(main())", "simulate"]
 RANDOM = ["--no-cases", "--first-seed", "7"]
@@ -118,8 +118,7 @@ def test_a_random_finding_ends_with_1_and_its_seed_repeats_it(
     def draw(_: random.Random) -> Scenario:
         return CASES[NAME].scenario  # a small one: shortening what a large one brings takes seconds
 
-    for module in ("remanence.cli.simulate", "remanence.lab.simulation.campaign"):
-        monkeypatch.setattr(f"{module}.draw", draw)
+    monkeypatch.setattr(sys.modules["remanence.lab.simulation.asyncio_cases"], "draw", draw)
     seed = next(str(seed) for seed in range(2_000) if sample(draw, seed) is not None)
     assert simulate("--no-cases", "--first-seed", seed, "--schedules", "1", "--processes", "1") == 1
     said = capsys.readouterr().out
@@ -145,7 +144,7 @@ def test_what_a_finding_repeats_is_over_once_the_guard_is_back(capsys: pytest.Ca
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--schedules", "-1"], "--schedules must be 0 or more"),
+        (["--schedules", "-1"], "--schedules and --asyncio must be 0 or more"),
         (["--schedules", "many"], "invalid int value: 'many'"),
         (["--processes", "0"], "--processes 1 to 64"),
         (["--processes", "two"], "invalid int value: 'two'"),

@@ -221,7 +221,7 @@ def test_a_call_that_gets_no_turn_ends_in_its_time() -> None:
 def test_those_who_wait_for_a_connection_are_not_tried_once_the_breaker_is_open() -> None:
     """One finds out that the store is away; the others go to the fallback without asking it."""
 
-    async def all_at_once() -> list[str]:
+    async def all_at_once() -> list[Any]:
         async with AsyncRedisWorkingMemoryManager(f"{server.url}?max_connections=1", timeout=5.0) as manager:
             stack = resilient(manager, retry=Retry(attempts=1), circuit_breaker=CircuitBreaker(failures=1, open_for=30))
             reads = [stack.retrieve(item(conversation_id=f"c{number}")) for number in range(20)]

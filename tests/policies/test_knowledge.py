@@ -150,13 +150,26 @@ def test_a_refused_write_drops_the_copy_unless_it_is_confirmed(
 
 
 def test_unsettled_attempts_are_over_in_time(known: Knowledge, clock: FakeClock) -> None:
-    """Of several the last end counts, and all their digests; afterwards nothing is left of them."""
+    """Of several the last end counts, and all their digests; their records may be what the store holds ever after."""
     known.unsettle("k", clock.now + 2, ("a",))
-    known.unsettle("k", clock.now + 1, ("a", "b"))
-    assert (known.view("k").unsettled_until, known.view("k").unsettled) == (clock.now + 2, ("a", "b"))
+    known.unsettle("k", clock.now + 1, ("a", ABSENT, "b"))
+    assert (known.view("k").unsettled_until, known.view("k").unsettled) == (clock.now + 2, ("a", ABSENT, "b"))
     clock.advance(2)
-    assert (known.view("k").unsettled_until, known.view("k").unsettled) == (0.0, ())
-    assert not known._unsettled
+    assert (known.view("k").unsettled_until, known.view("k").unsettled) == (0.0, ("a", "b"))
+
+
+@pytest.mark.parametrize("learn", ["learn_read", "learn_write", "learn_replay"])
+def test_unsettled_attempts_are_forgotten_once_it_is_known_what_the_store_holds(
+    known: Knowledge, clock: FakeClock, learn: str
+) -> None:
+    """Not while one may still be applied."""
+    until = () if learn == "learn_read" else (None,)
+    known.unsettle("k", clock.now + 2, ("a",))
+    getattr(known, learn)("k", b"raw", known.number(), *until)
+    assert known.view("k").unsettled == ("a",)
+    clock.advance(2)
+    getattr(known, learn)("k", b"raw", known.number(), *until)
+    assert (known.view("k").unsettled, known._unsettled) == ((), {})
 
 
 def test_unsettled_attempts_do_not_pile_up(known: Knowledge, clock: FakeClock) -> None:

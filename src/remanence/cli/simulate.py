@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import itertools
 import json
 import os
 import random
@@ -19,8 +20,9 @@ from typing import Any, Final, NoReturn
 
 from remanence.lab.errors import LabError
 from remanence.lab.report import check_target
+from remanence.lab.simulation.asyncio_cases import ASYNCIO_SEEDS, asyncio_cases, drawing
 from remanence.lab.simulation.campaign import BATCH, Outcome, Total, campaign, quiet
-from remanence.lab.simulation.cases import Case, draw, small_cases
+from remanence.lab.simulation.cases import Case, small_cases
 from remanence.lab.simulation.schedule import Schedule
 from remanence.lab.simulation.search import Finding, minimise, sample, tell, told
 
@@ -55,6 +57,13 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument(
         "--schedules", type=int, default=_SCHEDULES, metavar="N", help="random ones (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--asyncio",
+        type=int,
+        default=0,
+        metavar="N",
+        help="random ones of awaited managers whose calls are cancelled (default: %(default)s)",
     )
     parser.add_argument("--first-seed", type=int, metavar="N", help="of these (default: a new one, printed)")
     parser.add_argument("--no-cases", action="store_true", help="leave the small cases out")
@@ -112,7 +121,7 @@ def _insistent_interrupts() -> Iterator[None]:
 
 
 def _simulate(options: argparse.Namespace) -> int:
-    cases = {case.name: case for case in small_cases()}
+    cases = {case.name: case for case in (*small_cases(), *asyncio_cases())}
     if options.list:
         print("\n".join(f"{case.group:<18} {name}" for name, case in cases.items()))
         return NO_VIOLATION
@@ -132,8 +141,8 @@ def _simulate(options: argparse.Namespace) -> int:
 
 
 def _what_is_wrong(options: argparse.Namespace, cases: dict[str, Case]) -> str:
-    if options.schedules < 0 or not 1 <= options.processes <= _MOST_PROCESSES:
-        return f"--schedules must be 0 or more, and --processes 1 to {_MOST_PROCESSES}."
+    if options.schedules < 0 or options.asyncio < 0 or not 1 <= options.processes <= _MOST_PROCESSES:
+        return f"--schedules and --asyncio must be 0 or more, and --processes 1 to {_MOST_PROCESSES}."
     if options.case is not None and options.case not in cases:
         return "there is no such case; --list names them."
     if options.decisions is not None and options.case is None:
@@ -144,12 +153,12 @@ def _what_is_wrong(options: argparse.Namespace, cases: dict[str, Case]) -> str:
 
 
 def _tell_seed(seed: int) -> int:
-    finding = sample(draw, seed)
+    finding = sample(drawing(seed), seed)
     if finding is not None:
         print(tell(minimise(finding)))
         return VIOLATION
     rng = random.Random(seed)
-    print(told(draw(rng), Schedule(rng=rng)))
+    print(told(drawing(seed)(rng), Schedule(rng=rng)))
     return NO_VIOLATION
 
 
@@ -161,14 +170,17 @@ def _tell_decisions(case: Case, decisions: list[int]) -> int:
 
 def _search(cases: list[Case], first: int, schedules: int, options: argparse.Namespace) -> int:
     print(
-        f"{len(cases)} small cases, then {schedules} random schedules from seed {first}, in {options.processes} "
-        "process(es). Ctrl-C ends it.",
+        f"{len(cases)} small cases, then {schedules} random schedules from seed {first}, {options.asyncio} of asyncio "
+        f"from seed {ASYNCIO_SEEDS + first}, in {options.processes} process(es). Ctrl-C ends it.",
         flush=True,
     )
     total = Total()
     begun = time.monotonic()
-    outcomes = campaign(cases, first_seed=first, schedules=schedules, processes=options.processes)
-    batches = -(-schedules // BATCH)
+    outcomes = itertools.chain(
+        campaign(cases, first_seed=first, schedules=schedules, processes=options.processes),
+        campaign([], first_seed=ASYNCIO_SEEDS + first, schedules=options.asyncio, processes=options.processes),
+    )
+    batches = -(-schedules // BATCH) - (-options.asyncio // BATCH)
     for outcome in _shown(outcomes, len(cases) + batches):
         total.add(outcome)
     seconds = time.monotonic() - begun

@@ -39,6 +39,10 @@ class Reads:
             answer = yield PROCEED
         except Exception as error:  # noqa: BLE001 - classified below
             failure = error
+        except BaseException:
+            # Cancelled, by a timeout perhaps: the caller may go on as if nothing were stored.
+            self._knowledge.mark(call.key, BLIND)
+            raise
         if failure is not None:
             return self._degraded(call, failure)
         self._knowledge.learn_read(call.key, answer.raw, call.sequence)
@@ -60,7 +64,7 @@ class Reads:
                 waiting[place] = pending
         try:
             answers = yield from self._state.run_items(call, places)
-        except Exception:
+        except BaseException:
             for place in places:
                 self._knowledge.mark(call.items[place].key, BLIND)
             raise

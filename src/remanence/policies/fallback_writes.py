@@ -243,6 +243,9 @@ class Writes:
     def _given_up(self, call: Call) -> Flow:
         """The call ends without being kept: what its attempt may still replace must be written again afterwards."""
         self._abandoned(call)
+        if call.deleted:
+            # That was answered: only conflict copies were left to remove.
+            yield from self._committed(call, Receipt(call.key, call.deleted), conditional=False)
         copy = self._knowledge.view(call.key).copy
         if not call.unsettled_until or copy is None or copy.own <= call.sequence:
             return

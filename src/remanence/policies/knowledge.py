@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from remanence.journal.entry import BLIND, Identity
-from remanence.record import version_of
+from remanence.record import ABSENT, version_of
 
 __all__ = ["Copy", "Knowledge", "View"]
 
@@ -74,7 +74,7 @@ class View:
         mark_base: Digest of what that read answered, or BLIND.
         mark_held: Whether the store is known to have held that.
         unsettled_until: Monotonic seconds until which an abandoned attempt may still be applied, 0.0 for none.
-        unsettled: Digests of what such attempts would write.
+        unsettled: Digests of what such attempts would write; records among them also when that time is over.
     """
 
     __slots__ = ("copy", "mark_base", "mark_held", "marked", "unsettled", "unsettled_until")
@@ -176,6 +176,8 @@ class Knowledge:
         with self._lock:
             if self._marks:
                 self._unmark(key, sequence)
+            if self._unsettled:
+                self._settle(key)
             held = self._copies.get(key)
             # A read that overlaps a write may have been answered before it.
             if held is not None and sequence < held.sequence:
@@ -206,6 +208,8 @@ class Knowledge:
                 self._unmark(key, sequence)
                 if key in self._marks:
                     self._marks[key] = (version_of(raw), self.number(), True)
+            if self._unsettled:
+                self._settle(key)
             self._put_own(key, raw, sequence, until, conditional=conditional)
 
     def learn_replay(
@@ -223,6 +227,8 @@ class Knowledge:
                 if mark[0] in {BLIND, version} or mark[1] < sequence:
                     # Still not read from the store, but known: the next write is made over this one.
                     self._marks[key] = (version, self.number(), True)
+            if self._unsettled:
+                self._settle(key)
             self._put_own(key, raw, sequence, until, conditional=conditional)
 
     def learn_others_replay(self, key: str, version: str) -> None:
@@ -301,9 +307,16 @@ class Knowledge:
     def _unsettled_of(self, key: str) -> _Unsettled:
         held = self._unsettled.get(key, _SETTLED)
         if held[0] and held[0] <= self._monotonic():
-            del self._unsettled[key]
-            return _SETTLED
+            # The store may hold one of the records, which nobody else writes. A deletion might be somebody else's.
+            held = (0.0, tuple(item for item in held[1] if item != ABSENT))
+            self._unsettled[key] = held
         return held
+
+    def _settle(self, key: str) -> None:
+        """Forget attempts that are over: what the store holds is known."""
+        held = self._unsettled.get(key)
+        if held is not None and held[0] <= self._monotonic():
+            del self._unsettled[key]
 
     def _unmark(self, key: str, sequence: int) -> None:
         if self._marks:

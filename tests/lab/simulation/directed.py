@@ -47,9 +47,8 @@ class Directed:
 def _case(programs: Programs, events: tuple[str, ...] = (), outages: tuple[str, ...] = (), **options: Any) -> Scenario:
     """Make a scenario in which nothing but what it is about goes wrong: one attempt, a breaker that stays closed."""
     own: dict[str, Any] = {"attempts": 1, "breaker_failures": 10}
-    own |= {
-        name: options.pop(name) for name in ("attempts", "breaker_failures", "fallback", "shares") if name in options
-    }
+    names = ("attempts", "breaker_failures", "fallback", "shares", "awaits")
+    own |= {name: options.pop(name) for name in names if name in options}
     return Scenario(
         programs=tuple((number, tuple(ops.split(", "))) for number, ops in programs),
         events=events,
@@ -204,6 +203,39 @@ DIRECTED: Final[dict[str, Directed]] = {
     "committed beside its host's journal": Directed(
         story="A write is committed that entered before another process's began to wait in the journal they share.",
         scenario=_case(((0, "store a"), (1, "store b, retrieve c")), ("refuse",), shares=True),
+    ),
+    "cancelled, and late": Directed(
+        story="A store is cancelled, its caller goes on, and it arrives after the next write.",
+        scenario=_case(((0, "store a, store b, retrieve c"),), ("cancel",), awaits=True),
+    ),
+    "cancelled batch, and late": Directed(
+        story="A batch is cancelled, its caller goes on, and it arrives after the next write.",
+        scenario=_case(((0, "store_many a, store b, retrieve c"),), ("cancel",), awaits=True),
+    ),
+    "cancelled while it waits": Directed(
+        story="A store whose connection was reset is cancelled while it waits for the end of that attempt.",
+        scenario=_case(((0, "store a, store b, retrieve c"),), ("delay", "cancel"), awaits=True),
+    ),
+    "cancelled once the memory is gone": Directed(
+        story="A deletion is cancelled between its answer and the removal of copies; the next store's answer is lost.",
+        scenario=_case(((0, "store z, delete a, store b"),), ("cancel", "delay"), awaits=True, attempts=2),
+    ),
+    "cancelled probe": Directed(
+        story="The call that probes a half-open breaker is cancelled.",
+        scenario=_case(
+            ((0, "retrieve a"), (0, "retrieve b, retrieve c")),
+            ("refuse", "pause", "cancel"),
+            awaits=True,
+            breaker_failures=1,
+        ),
+    ),
+    "cancelled replay": Directed(
+        story="The task that brings a write home is cancelled, and another one starts.",
+        scenario=_case(((0, "store a, store b"),), ("refuse", "cancel replay"), awaits=True, shares=True),
+    ),
+    "cancelled while the disk is written": Directed(
+        story="A store is cancelled while its entry is being written to the journal of its host.",
+        scenario=_case(((0, "store a, store b"),), ("refuse", "cancel"), awaits=True, shares=True),
     ),
     "probes of two callers": Directed(
         story="Two callers ask a breaker that may be probed.",

@@ -29,6 +29,7 @@ _MEANS: Final = {
     "P2": "P2: something is displaced unseen",
     "P4": "P4: two probes at a time",
     "P5": "P5: an answer is not true, or a conflict copy is kept where nobody else has written",
+    "cancel": "what was cancelled goes on, does not say so, or keeps a permit or the lease",
     "crash": "an error of the manager's own reaches the caller",
 }
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from remanence.lab.simulation import EVENTS, OUTAGES, ProcessSettings, Scenario, World, small_cases
+from remanence.lab.simulation import EVENTS, OUTAGES, ProcessSettings, Scenario, World, asyncio_cases, small_cases
 from remanence.lab.simulation.schedule import Schedule
 from tests.lab.simulation.exploring import between, in_order, outcome, runs, story, with_line, without_line
 
@@ -93,6 +93,39 @@ def test_a_refused_command_was_not_sent() -> None:
             repeated = [line for line in between(lines, f"'b'] {fate}", "ends") if "[write 'b'" in line][1]
             assert again in repeated
             assert not any("delivers" in line for line in lines)
+
+
+def test_a_cancelled_call_ends_at_once_and_what_it_has_sent_may_be_applied() -> None:
+    """Before it is sent, held up, or applied; its caller goes on, and is told of nothing else."""
+    settings = ProcessSettings(attempts=1, breaker_failures=9, awaits=True)
+    worlds = explored(((0, ("store a", "store b")),), event="cancel", settings=settings)
+    ends = "P0: store a ends -> CancelledError"
+    for fate in ("is given up before it is sent", "is given up, and held up", "is applied, and given up"):
+        for lines in with_line(worlds, "P0: is cancelled", f"store [write 'a'] {fate}", ends, "store b ends ->"):
+            after = [line for line in between(lines, "P0: is cancelled", ends) if line.startswith("P0: store")]
+            assert after == [f"P0: store [write 'a'] {fate}", ends]
+    assert {outcome(world)[0] for world in worlds} >= {("a",), ("b",)}
+    for world in worlds:
+        assert [op.outcome for op in world.ops].count("CancelledError") <= 1
+
+
+def test_what_the_disk_has_begun_is_done_before_a_cancellation_is_told() -> None:
+    """A write that is cancelled while its entry is written is in the journal."""
+    settings = ProcessSettings(attempts=1, breaker_failures=9, shares=True, awaits=True)
+    worlds = explored(STORE, event="refuse, cancel", settings=settings)
+    # The failure is noted just before the entry is made.
+    begun = [world for world in worlds if world.processes[0].fallback.last_error is not None]
+    cancelled = [world for world in begun if world.ops[0].outcome == "CancelledError"]
+    assert cancelled
+    assert {outcome(world)[0] for world in cancelled} == {("a",)}
+
+
+def test_a_cancelled_replay_is_started_anew() -> None:
+    """By the next call, or in the end; nothing is lost by it."""
+    settings = ProcessSettings(attempts=1, breaker_failures=9, awaits=True)
+    worlds = explored(TWO_STORES, event="refuse, cancel replay", settings=settings)
+    with_line(worlds, "P0 (replay): is cancelled", "P0 (replay): reconcile [write 'b'")
+    assert {outcome(world)[0] for world in worlds} == {("b",)}
 
 
 # Processes, time, the server's memory ---------------------------------------------------------------------------------
@@ -287,7 +320,7 @@ def test_a_cut_may_apply_a_part_of_a_pipeline() -> None:
 
 def test_every_event_and_outage_is_played() -> None:
     """By the small cases, each by one at least."""
-    scenarios = [case.scenario for case in small_cases()]
+    scenarios = [case.scenario for case in (*small_cases(), *asyncio_cases())]
     assert {event for each in scenarios for event in each.events} == set(EVENTS)
     assert {kind for each in scenarios for kinds in each.outages for kind in kinds} == set(OUTAGES)
 

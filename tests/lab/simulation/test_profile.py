@@ -12,11 +12,14 @@ import pytest
 
 from remanence.flow import Call
 from remanence.lab.simulation import (
+    ASYNCIO_SEEDS,
     ProcessSettings,
     Scenario,
     Violation,
     World,
+    asyncio_cases,
     draw,
+    drawing,
     exhaust,
     minimise,
     play,
@@ -30,7 +33,7 @@ from remanence.managers.redis_backend import RedisBackend
 from remanence.policies.knowledge import Knowledge
 from remanence.policies.retry import _Bound
 
-CASES = {case.name: case for case in small_cases()}
+CASES = {case.name: case for case in (*small_cases(), *asyncio_cases())}
 CHEAP = (
     "retrieve store | store: cut",
     "store update delete store: cut, cut",
@@ -40,6 +43,9 @@ CHEAP = (
     "store delete: crash",
     "store | update: lag, failover",
     "delete | store: restart",
+    "store update: cut, cancel, nothing held",
+    "update store: refuse, cancel, shared",
+    "store delete: refuse, cancel replay, shared",
 )
 """Small cases of every group but the largest, which belongs to `make simulate`."""
 ACCUSED = (930326292, 930389770, 930428813)
@@ -77,6 +83,14 @@ def test_no_random_schedule_breaks_a_promise() -> None:
     for number in range(first, first + SCHEDULES):
         finding = sample(draw, number)
         assert finding is None, f"remanence simulate --seed {number}\n{tell(minimise(finding))}"
+
+
+def test_no_random_schedule_with_cancellations_breaks_a_promise() -> None:
+    """The same for the asyncio flavour, whose seeds lie apart."""
+    first = ASYNCIO_SEEDS + seed()
+    for number in range(first, first + SCHEDULES // 2):
+        finding = sample(drawing(number), number)
+        assert finding is None, f"seed {number} of asyncio\n{tell(minimise(finding))}"
 
 
 def test_a_seed_tells_the_same_story_in_every_process() -> None:

@@ -10,12 +10,14 @@ the last writes. At each change of the store and at the end of each schedule the
     print(tell(minimise(finding)))                    # the shortest one that breaks the promise, as a timeline
 
 The parts: `scenario`, `program` and `caller` (what is done), `process` (the real policies around the real manager's
-flows), `redis_model` (the server), `network` and `trouble` (what goes wrong), `world` (the scheduler), `schedule` (its
-decisions), `ledger` (the checks), `story`, and `search`, `cases` and `campaign` (what is played).
+flows), `awaiting` (the same in the asyncio flavour), `redis_model` (the server), `network`, `trouble` and
+`cancellation` (what goes wrong), `world` (the scheduler), `schedule` (its decisions), `ledger` (the checks), `story`,
+and `search`, `cases`, `asyncio_cases` and `campaign` (what is played).
 """
 
 from __future__ import annotations
 
+from remanence.lab.simulation.asyncio_cases import ASYNCIO_SEEDS, asyncio_cases, draw_asyncio, drawing
 from remanence.lab.simulation.cases import Case, draw, small_cases
 from remanence.lab.simulation.ledger import Violation
 from remanence.lab.simulation.process import ProcessSettings
@@ -24,6 +26,7 @@ from remanence.lab.simulation.search import Finding, exhaust, minimise, play, sa
 from remanence.lab.simulation.world import World
 
 __all__ = [
+    "ASYNCIO_SEEDS",
     "EVENTS",
     "OUTAGES",
     "Case",
@@ -32,7 +35,10 @@ __all__ = [
     "Scenario",
     "Violation",
     "World",
+    "asyncio_cases",
     "draw",
+    "draw_asyncio",
+    "drawing",
     "exhaust",
     "minimise",
     "play",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from remanence.journal.entry import Entry, KeptValue
 from remanence.lab.simulation.ledger import BY_SERVER, Change, Ledger, Violation
-from remanence.lab.simulation.program import CONDITIONAL, Op
+from remanence.lab.simulation.program import CANCELLED, CONDITIONAL, Op
 from remanence.lab.simulation.texts import text_of, word_of
 
 __all__ = ["Account"]
@@ -47,15 +47,22 @@ class Account(Ledger):
     def _check_alone(self, held: bytes | None) -> None:
         """With one caller, after nothing, outages must not show: the last acknowledged write stands, without any copy.
 
-        Where an operation failed for another reason than a version, it may or may not have been applied.
+        Where an operation failed for another reason than a version, it may or may not have been applied. So may one
+        that was cancelled; but what was acknowledged after that stands.
         """
-        done = [op for op in self.world.ops if op.completed >= 0]
-        if any(not op.acknowledged and op.outcome.endswith("Error") for op in done):
+        done = sorted((op for op in self.world.ops if op.completed >= 0), key=lambda op: op.invoked)
+        if any(not op.acknowledged and op.outcome.endswith("Error") and op.outcome != CANCELLED for op in done):
             return
-        last = next((op for op in reversed(done) if op.is_write and op.acknowledged), None)
-        expected = "" if last is None or last.deletes else last.word
-        if word_of(held) != expected:
-            raise Violation("P1", f"{expected or 'nothing'} was to stand in the end, and {text_of(held)!r} does")
+        expected: list[str] = []
+        for op in done:
+            if op.is_write and op.acknowledged:
+                expected.clear()
+            if op.is_write and (op.acknowledged or op.outcome == CANCELLED):
+                expected.append("" if op.deletes else op.word)
+        was_told = any(op.is_write and op.acknowledged for op in done)
+        if word_of(held) not in (expected if was_told else [*expected, ""]):
+            wanted = " or ".join(word or "nothing" for word in expected or [""])
+            raise Violation("P1", f"{wanted} was to stand in the end, and {text_of(held)!r} does")
         if self.kept:
             raise Violation(
                 "P5", f"a copy of {[text_of(raw) for raw in self.kept]} is kept, and nobody else has written"
@@ -108,8 +115,17 @@ class Account(Ledger):
             and other.invoked >= 0
             and not other.before(op)
             and (other.kind not in CONDITIONAL or other.made > (op.invoked if op.deletes else op.completed) >= 0)
-            and (other.acknowledged or other.completed < 0)
+            and (other.acknowledged or other.completed < 0 or (other.outcome == CANCELLED and self._is_kept(other)))
         )
+
+    def _is_kept(self, op: Op) -> bool:
+        """Whether what nobody was told of came to something: only then may it take another write's place."""
+        if any(other.acknowledged and self._may_fold(other, op) for other in self.world.ops):
+            return True
+        if op.deletes:
+            return None in self._held_since(op.place, op.since) or any(text_of(raw) == "" for raw in self.kept)
+        raws = (*(change.after for change in self.changes[op.place]), *self.kept)
+        return any(op.word in text_of(raw).split() for raw in raws) or self._has_perished(op, op.word)
 
     def _died_with(self, op: Op) -> bool:
         """Whether it was folded into what perished with its process."""

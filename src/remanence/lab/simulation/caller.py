@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from contextvars import Context, copy_context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -12,15 +14,16 @@ from redis.exceptions import RedisError
 from remanence.errors import RemanenceError
 from remanence.flow import Flow, Sleep
 from remanence.lab.simulation.process import Pause, Process
-from remanence.lab.simulation.program import READS, Op
+from remanence.lab.simulation.program import CANCELLED, READS, Op
 from remanence.managers.redis_connection import ATTEMPT
 from remanence.operations import ANY_VERSION, batch_flow, key_call, mutate_flow, store_call, update_call
 from remanence.record import encode, stamp
 
 if TYPE_CHECKING:
+    from remanence.lab.simulation.awaiting import AsyncProcess
     from remanence.lab.simulation.world import World
 
-__all__ = ["DONE", "READY", "Caller", "Idle", "background", "program"]
+__all__ = ["DONE", "READY", "Caller", "Idle", "background", "background_task", "program"]
 
 READY: Final = "ready"
 DONE: Final = "done"
@@ -46,6 +49,7 @@ class Caller:
         due: When it could have gone on.
         delay: Seconds since it began in which it could, and the scheduler let others go on: not its doing.
         answered: The step that the reply answers, None for none.
+        is_cancelled: Whether its operation was cancelled and is not over yet.
     """
 
     __slots__ = (
@@ -58,6 +62,7 @@ class Caller:
         "delay",
         "due",
         "failure",
+        "is_cancelled",
         "number",
         "op",
         "process",
@@ -75,6 +80,7 @@ class Caller:
         self.reply: Any = None
         self.failure: BaseException | None = None
         self.answered: Any = None
+        self.is_cancelled = False
         self.connected = -1
         self.began = self.due = self.delay = 0.0
         self.op: Op | None = None
@@ -101,7 +107,8 @@ class Caller:
         """End it where it is; what it still does then goes nowhere."""
         if self.state is not DONE:
             self.state = DONE
-            self.context.run(self.body.close)
+            with suppress(asyncio.CancelledError):  # of one that had been cancelled and was not told yet
+                self.context.run(self.body.close)
 
 
 def background(process: Process) -> Body:
@@ -112,9 +119,35 @@ def background(process: Process) -> Body:
         yield idle
         if process.closed:
             return
-        pause = yield from process.drive(process.fallback.replayer.round(), None, 1)
+        pause = yield from process.draining(process.fallback.replayer.round())
         if pause:
             yield Pause(process.world.now + pause)
+
+
+def background_task(process: AsyncProcess) -> Body:
+    """Bring pending writes home as the task of `ReplayTask` does: it may be cancelled, and woken once more."""
+    idle = Idle(lambda: process.is_woken)
+    while True:
+        yield idle
+        process.task_runs, process.is_woken = True, False
+        try:
+            yield from _rounds(process)
+        except asyncio.CancelledError:
+            if process.keeper.state is DONE:
+                raise
+            was_told = True
+        else:
+            was_told = False
+        process.task_runs = False
+        process.world.cancellation.ended(process.keeper, told=was_told)
+
+
+def _rounds(process: AsyncProcess) -> Body:
+    while not process.is_stopped:
+        pause = yield from process.draining(process.fallback.replayer.round())
+        if pause is None and process.fallback.journal.is_idle:
+            return
+        yield Pause(process.world.now + (pause or 0.0))
 
 
 def program(world: World, caller: Caller, ops: Sequence[Op]) -> Body:
@@ -136,6 +169,11 @@ def program(world: World, caller: Caller, ops: Sequence[Op]) -> Body:
             op.outcome = type(error).__name__
             if op.kind in READS or (op.kind in _READ_FIRST and op.made == op.invoked):
                 op.process.sight[op.place] = "none"
+        except asyncio.CancelledError:
+            if caller.state is DONE:
+                raise  # the schedule is over
+            op.outcome = CANCELLED
+        world.cancellation.ended(caller, told=op.outcome == CANCELLED)
         op.completed = world.tick()
         if world.story.kept:
             world.tell(op, f"{op.kind} {op.word} ends -> {op.outcome or 'done'}")
@@ -236,7 +274,12 @@ def _batch(world: World, op: Op, operation: str, values: list[dict[str, str]]) -
         item.made_at = op.made_at
         item.since = world.changes(item.place)
         item.sight = op.process.sight.get(item.place)
-    results = yield from op.process.drive(batch_flow(op.process, operation, values), None, 0)
+    try:
+        results = yield from op.process.drive(batch_flow(op.process, operation, values), None, 0)
+    except asyncio.CancelledError:
+        for item in op.items:
+            item.outcome, item.until, item.completed = CANCELLED, op.until, world.now_step
+        raise
     for item, result in zip(op.items, results, strict=True):
         if isinstance(result, Exception):
             item.outcome = type(result).__name__
@@ -259,15 +302,18 @@ def _retrieve_many(world: World, op: Op, heard: dict[int, str]) -> Flow:
 
 
 def _replay(_: World, op: Op, __: dict[int, str]) -> Flow:
-    yield from op.process.drive(op.process.fallback.replayer.drain(2.0), None, 1)
+    yield from op.process.draining(op.process.fallback.replayer.drain(2.0))
 
 
 def _close(world: World, op: Op, _: dict[int, str]) -> Flow:
     process = op.process
     process.closed = True
-    yield from process.drive(process.fallback.replayer.drain(2.0), None, 1)
-    process.fallback.journal.seal()
-    world.ledger.ended(process)
+    try:
+        yield from process.draining(process.fallback.replayer.drain(2.0))
+        yield from process.stopping()
+    finally:
+        process.fallback.journal.seal()
+        world.ledger.ended(process)
 
 
 def _external(world: World, op: Op, _: dict[int, str]) -> Flow:

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from remanence.lab.simulation.cases import Case, draw
+from remanence.lab.simulation.asyncio_cases import ASYNCIO_SEEDS, drawing
+from remanence.lab.simulation.cases import Case
 from remanence.lab.simulation.search import Finding, exhaust, sample
 
 __all__ = ["BATCH", "Outcome", "Total", "campaign", "quiet", "run_case", "run_seeds"]
@@ -21,6 +22,7 @@ __all__ = ["BATCH", "Outcome", "Total", "campaign", "quiet", "run_case", "run_se
 _log = logging.getLogger("remanence")
 
 BATCH: Final = 500
+RANDOM: Final = "random"
 _NOTHING: Final = logging.CRITICAL + 1
 
 
@@ -29,7 +31,7 @@ class Outcome:
     """What came of a case, or of a batch of seeds.
 
     Attributes:
-        group: The case's group, "random" for seeds.
+        group: The case's group, "random" for seeds, "random, asyncio" for those of that flavour.
         name: The case's name, the seeds otherwise.
         schedules: Schedules played to their ends.
         equivalent: Runs that ended early, in a state from which everything had been tried.
@@ -66,7 +68,7 @@ class Total:
     def add(self, outcome: Outcome) -> None:
         """Count an outcome."""
         group = outcome.group
-        if group != "random":
+        if not group.startswith(RANDOM):
             self.cases[group] = self.cases.get(group, 0) + 1
         self.schedules[group] = self.schedules.get(group, 0) + outcome.schedules
         self.equivalent[group] = self.equivalent.get(group, 0) + outcome.equivalent
@@ -86,10 +88,15 @@ def run_case(case: Case) -> Outcome:
 def run_seeds(first: int, count: int) -> Outcome:
     """Play the random schedules of `count` seeds from `first`."""
     begun = time.process_time()
-    found = [finding for seed in range(first, first + count) if (finding := sample(draw, seed)) is not None]
+    found = []
+    for seed in range(first, first + count):
+        finding = sample(drawing(seed), seed)
+        if finding is not None:
+            found.append(finding)
     seconds = time.process_time() - begun
     name = f"seeds {first} to {first + count - 1}"
-    return Outcome("random", name, count, 0, seconds, tuple(found))
+    group = RANDOM if first < ASYNCIO_SEEDS else f"{RANDOM}, asyncio"
+    return Outcome(group, name, count, 0, seconds, tuple(found))
 
 
 def campaign(cases: Sequence[Case], *, first_seed: int, schedules: int, processes: int) -> Iterator[Outcome]:

@@ -12,7 +12,7 @@ from remanence.lab.simulation.process import ProcessSettings
 from remanence.lab.simulation.scenario import Scenario
 from remanence.policies.fallback import Fallback
 
-__all__ = ["Case", "draw", "small_cases"]
+__all__ = ["BASIC", "Case", "draw", "make_case", "small_cases"]
 
 _KINDS: Final = ("store", "update", "delete", "retrieve", "turn", "mutate", "swap", "create")
 _BATCHES: Final = ("store_many", "delete_many", "retrieve_many")
@@ -49,7 +49,7 @@ class Case:
     scenario: Scenario
 
 
-_BASIC: Final = ("retrieve", "store", "update", "delete")
+BASIC: Final = ("retrieve", "store", "update", "delete")
 _TYPICAL: Final = (
     ("retrieve", "store", "store"),
     ("store", "update", "store"),
@@ -140,59 +140,71 @@ def small_cases() -> Iterator[Case]:
 
 
 def _two_processes() -> Iterator[Case]:
-    for outage, first, second in itertools.product(_EXHAUSTED, itertools.product(_BASIC, repeat=2), _BASIC):
-        yield _case("2 processes x 2+1", ((0, first), (1, (second,))), (outage,))
+    for outage, first, second in itertools.product(_EXHAUSTED, itertools.product(BASIC, repeat=2), BASIC):
+        yield make_case("2 processes x 2+1", ((0, first), (1, (second,))), (outage,))
     pairs = [*itertools.combinations_with_replacement(_TYPICAL[:4], 2), _TYPICAL[4:]]
     for pair, outage in itertools.product(pairs, _EXHAUSTED):
-        yield _case("2 processes x 3", tuple(enumerate(pair)), (outage,))
+        yield make_case("2 processes x 3", tuple(enumerate(pair)), (outage,))
     few = itertools.combinations_with_replacement(_TYPICAL[:2], 2)
     for pair, outage in itertools.product(few, _RESTARTS):
-        yield _case("2 processes x 3", tuple(enumerate(pair)), (outage,))
+        yield make_case("2 processes x 3", tuple(enumerate(pair)), (outage,))
 
 
 def _two_callers() -> Iterator[Case]:
-    pairs = itertools.combinations_with_replacement(_BASIC, 2)
+    pairs = itertools.combinations_with_replacement(BASIC, 2)
     for (first, second), outage in itertools.product(pairs, _EXHAUSTED):
-        yield _case("2 callers", ((0, (first,)), (0, (second,))), (outage,))
+        yield make_case("2 callers", ((0, (first,)), (0, (second,))), (outage,))
     for program, beside in _OVERLAPPING:
-        yield _case("2 callers", ((0, program), (0, beside)), ("cut",))
-    for outage, kinds, other in itertools.product(_EXHAUSTED, itertools.product(_BASIC, repeat=2), _STRANGERS):
-        yield _case("with a stranger", ((0, kinds), (None, (other,))), (outage,))
+        yield make_case("2 callers", ((0, program), (0, beside)), ("cut",))
+    for outage, kinds, other in itertools.product(_EXHAUSTED, itertools.product(BASIC, repeat=2), _STRANGERS):
+        yield make_case("with a stranger", ((0, kinds), (None, (other,))), (outage,))
 
 
 def _one_process() -> Iterator[Case]:
     for outages in itertools.product(_EXHAUSTED, repeat=2):
-        for kinds in itertools.product(_BASIC, repeat=4):
-            yield _case("1 process x 4", ((0, kinds),), outages)
+        for kinds in itertools.product(BASIC, repeat=4):
+            yield make_case("1 process x 4", ((0, kinds),), outages)
     for kinds, outage in itertools.product(_TYPICAL, _RESTARTS):
-        yield _case("1 process x 4", ((0, (*kinds, "store")),), (outage, "cut"))
+        yield make_case("1 process x 4", ((0, (*kinds, "store")),), (outage, "cut"))
 
 
 def _alone() -> Iterator[Case]:
     for outages in itertools.product(_EXHAUSTED, repeat=2):
-        for kinds in itertools.product((*_BASIC, "mutate"), repeat=3):
-            yield _case("alone x 3", ((0, kinds),), outages, held=False)
+        for kinds in itertools.product((*BASIC, "mutate"), repeat=3):
+            yield make_case("alone x 3", ((0, kinds),), outages, held=False)
     for event in ("lose request", "lose reply", "delay", "refuse", "restart", "pause"):
-        for kinds in itertools.product(_BASIC, repeat=2):
-            yield _case("alone x 3", ((0, kinds),), ("cut",), (event,), held=False)
+        for kinds in itertools.product(BASIC, repeat=2):
+            yield make_case("alone x 3", ((0, kinds),), ("cut",), (event,), held=False)
 
 
 def _events() -> Iterator[Case]:
     for events in (*((event,) for event in _EVENTS), ("lag", "failover")):
-        for kinds in itertools.product(_BASIC, repeat=2):
-            yield _case("an event", ((0, kinds),), (), events)
-            yield _case("an event", ((0, kinds[:1]), (1, kinds[1:])), (), events)
+        for kinds in itertools.product(BASIC, repeat=2):
+            yield make_case("an event", ((0, kinds),), (), events)
+            yield make_case("an event", ((0, kinds[:1]), (1, kinds[1:])), (), events)
 
 
-def _case(
+def make_case(
     group: str,
     kinds: Sequence[tuple[int | None, Sequence[str]]],
     outages: Sequence[str],
     events: tuple[str, ...] = (),
     *,
     held: bool = True,
+    shares: bool = False,
+    awaits: bool = False,
 ) -> Case:
-    """Make a case of kinds of operations; each gets a word of its own."""
+    """Make a case of kinds of operations; each gets a word of its own.
+
+    Args:
+        group: Which of the small cases it belongs to.
+        kinds: For each caller the number of its process, and its operations.
+        outages: Kinds of those that may happen, one after the other.
+        events: What else may happen.
+        held: Whether memories are stored to begin with.
+        shares: Whether the processes share a journal.
+        awaits: Whether they are of the asyncio flavour.
+    """
     words = (f"w{number}" for number in itertools.count())
     programs = tuple((number, tuple(f"{kind} {next(words)}" for kind in each)) for number, each in kinds)
     # Callers of one process are told apart by "&", those of others by "|".
@@ -201,5 +213,13 @@ def _case(
     name += ": " + ", ".join((*outages, *events))
     name += "" if held else ", nothing held"
     kinds_of_outages = tuple((each,) for each in outages)
-    scenario = Scenario(programs=programs, outages=kinds_of_outages, events=events, held=held, coarse=True)
+    name += ", shared" if shares else ""
+    scenario = Scenario(
+        programs=programs,
+        outages=kinds_of_outages,
+        events=events,
+        held=held,
+        coarse=True,
+        settings=ProcessSettings(shares=shares, awaits=awaits),
+    )
     return Case(name, group, scenario)

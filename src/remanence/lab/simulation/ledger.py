@@ -36,7 +36,7 @@ class Violation(AssertionError):  # noqa: N818 - what is violated is a promise, 
     """A promise does not hold for a schedule.
 
     Attributes:
-        promise: "P1" to "P5", or "end" for what does not come to one.
+        promise: "P1" to "P5", "end" for what does not come to one, "cancel" for what a cancelled task leaves behind.
     """
 
     def __init__(self, promise: str, what: str) -> None:
@@ -179,9 +179,7 @@ class Ledger(HostSight):
         own = [o for o in self.of_host(process) if o.deletes and o.place == op.place]
         is_pending = process.has_pending(op.place)
         if op.deletes or not any(
-            o.invoked >= 0
-            and (o.outcome in {"journaled", ""} or (is_pending and not self._was_refuted(o, process, held)))
-            for o in own
+            o.invoked >= 0 and (o.is_open or (is_pending and not self._was_refuted(o, process, held))) for o in own
         ):
             raise Violation("P5", f"{op.word} was told that nothing is stored, and something was all the time")
 
@@ -258,7 +256,7 @@ class Ledger(HostSight):
         seen = change.process.seen.get(before, 1 << 60)
         if by.kind in CONDITIONAL and seen > change.at:
             self.report("P2", f"{by.word}, made on a version that had been read, displaced {word_of(before)}")
-        elif by.completed >= 0 and not change.guarded and seen > by.made:
+        elif by.completed >= 0 and not change.guarded and seen > by.made and self.world.now > by.until:
             self.report("P1", f"{by.word} displaced {word_of(before)} after its caller had been told of its end")
 
     def _was_in_sight(self, change: Change, by: Op, before: bytes) -> bool:
@@ -287,7 +285,7 @@ class Ledger(HostSight):
         others = [
             op
             for op in self.world.ops
-            if op.process is by.process and op.place == by.place and op.invoked >= 0 and op.outcome in {"journaled", ""}
+            if op.process is by.process and op.place == by.place and op.invoked >= 0 and op.is_open
         ]
         return [by, *others]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -9,6 +10,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from remanence.lab.simulation.awaiting import Work
 from remanence.lab.simulation.caller import DONE, READY, Caller, Idle
 from remanence.lab.simulation.process import Command, Pause, Process
 from remanence.lab.simulation.redis_model import RedisModel
@@ -24,6 +26,13 @@ __all__ = ["Network"]
 _FAULTS: Final = ("lose request", "lose reply", "delay", "refuse")
 _READS: Final = frozenset({"GET", "SMEMBERS", "SCAN", "TIME", "INFO"})
 _DULL: Final = frozenset({"time", "info"})
+_GIVEN_UP: Final = {
+    "unsent": "is given up before it is sent",
+    "lost": "is given up, and never arrives",
+    "late": "is given up, and held up",
+    "applied": "is applied, and given up",
+    "part": "is applied in part, and given up",
+}
 
 
 class Network:
@@ -96,11 +105,14 @@ class Network:
                 process.history = hash((process.history, caller.number, told, world.now))
         caller.due = 0.0
         caller.resume()
+        world.cancellation.check(caller)
         if type(caller.state) is Command:
             world.ledger.check_time(caller, caller.state.deadline)
             self.send(caller, caller.state)
         elif type(caller.state) is Pause:
             world.ledger.check_time(caller, caller.state.until)
+        elif type(caller.state) is Work:
+            caller.due = world.now
 
     def apply(self, caller: Caller) -> None:
         """Have the server carry the command out, and answer."""
@@ -122,6 +134,47 @@ class Network:
     def refuse(self, caller: Caller) -> None:
         """The command fails before it is sent."""
         self._fail(caller, RedisConnectionError("refused"), "is refused", sent=False)
+
+    def work(self, caller: Caller) -> None:
+        """Have a process's thread do what a task of it waits for."""
+        work, process = caller.state, caller.process
+        work.do()
+        if self.world.is_hashed and process is not None:
+            told = (caller.number, hashable(work.result), type(work.failure))
+            process.history = hash((process.history, told, self.world.now))
+        caller.delay += self.world.now - caller.due  # what a disk takes is not the call's doing
+        caller.state, caller.due = READY, self.world.now
+        if self._is_alone(caller):
+            self.resume(caller)
+
+    def fates_of_cancelled(self, caller: Caller) -> tuple[str, ...]:
+        """Return what may become of the command that a task waits for as it is cancelled."""
+        command, outage = caller.state, self.world.trouble.outage
+        is_new, coarse = command.sent_in == self.spell, self.world.scenario.coarse
+        if caller.connected != self.server_number or (is_new and outage in {"kill", "wipe"}):
+            return ("unsent",)  # it waits for a connection
+        if _changes_nothing(command.step):
+            return ("lost",) if coarse else ("unsent", "lost")
+        applied: tuple[str, ...] = ("applied",)
+        if type(command.step) is Pipeline and len(command.step.commands) > 1:
+            applied = ("applied", "part")
+        if outage in {"kill", "wipe"}:
+            return ("lost", *applied)
+        if outage == "freeze" or (outage == "cut" and is_new and coarse):
+            applied = ()
+        return ("unsent", "late", *applied)
+
+    def cancel(self, caller: Caller, fate: str) -> None:
+        """Give a command up whose task is cancelled: its connection is reset."""
+        command = caller.state
+        if fate == "late":
+            self.keep_late(caller)
+        elif fate in {"applied", "part"}:
+            if fate == "part":
+                command.step = Pipeline(command.step.commands[: len(command.step.commands) // 2])
+            with suppress(ResponseError):
+                self._answer(command)
+        self._fail(caller, asyncio.CancelledError(), _GIVEN_UP[fate], sent=fate != "unsent")
 
     def lose(self, caller: Caller) -> None:
         """The command never arrives, and its connection is reset."""
@@ -197,7 +250,7 @@ class Network:
         self.world.now = max(self.world.now, caller.state.deadline)
         self._fail(caller, RedisTimeoutError("timeout"), "times out")
 
-    def _fail(self, caller: Caller, error: Exception, what: str, *, sent: bool = True) -> None:
+    def _fail(self, caller: Caller, error: BaseException, what: str, *, sent: bool = True) -> None:
         if self.world.story.kept:
             self.world.tell(caller, f"{shown_command(caller.state)} {what}")
         if sent and caller.connected == self.server_number:
@@ -248,7 +301,9 @@ class Network:
 
     def _is_dull(self, command: Command) -> bool:
         """Whether nobody else's commands change the answer, and it changes nothing."""
-        return self.world.scenario.coarse and type(command.step) is tuple and command.step[0] in _DULL
+        if not self.world.scenario.coarse or self.world.cancellation.is_possible:
+            return False
+        return type(command.step) is tuple and command.step[0] in _DULL
 
     def _is_alone(self, caller: Caller) -> bool:
         others = (other for other in self.world.callers if other.process is caller.process and other is not caller)
@@ -263,6 +318,12 @@ def _refusing(server: RedisModel, step: Any) -> Any:
     if str(name).upper() not in _READS:
         raise _refused()
     return server.answer(step)
+
+
+def _changes_nothing(step: Any) -> bool:
+    if type(step) is Pipeline:
+        return all(command[0] in _READS for command in step.commands)
+    return str(step[1] if step[0] == "execute_command" else step[0]).upper() in _READS
 
 
 def _refused() -> ResponseError:

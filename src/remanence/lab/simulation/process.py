@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,6 +11,7 @@ import tenacity
 
 from remanence.clock import Clock
 from remanence.flow import PROCEED, Call, Flow, Invoke
+from remanence.journal.memory import MemoryJournal
 from remanence.lab.simulation.shared_journal import SharedJournal
 from remanence.managers.redis_attempt import attempt_flow
 from remanence.managers.redis_backend import RedisBackend
@@ -25,7 +26,7 @@ from remanence.policies.retry import Retry
 if TYPE_CHECKING:
     from remanence.lab.simulation.world import World
 
-__all__ = ["Command", "Pause", "Process", "ProcessSettings"]
+__all__ = ["Awaited", "Command", "Pause", "Process", "ProcessSettings"]
 
 MAX_BYTES: Final = 10**6
 _NO_JITTER: Final = random.Random(0)
@@ -45,6 +46,7 @@ class ProcessSettings:
         ttl: Seconds that memories live, None for ever.
         fallback: Settings of the `Fallback`.
         shares: Whether the processes share a journal that outlives them, as one on disk.
+        awaits: Whether they are of the asyncio flavour.
     """
 
     timeout: float = 1.0
@@ -55,6 +57,7 @@ class ProcessSettings:
     ttl: float | None = None
     fallback: Fallback = field(default_factory=Fallback)
     shares: bool = False
+    awaits: bool = False
 
     def retry(self) -> Retry:
         """Return the retry policy, whose waits do not vary."""
@@ -66,6 +69,18 @@ class Pause:
     """A caller waits until then, in seconds of the world."""
 
     until: float
+
+
+class Awaited:
+    """Awaits one step of the scheduler."""
+
+    __slots__ = ("_step",)
+
+    def __init__(self, step: Any) -> None:
+        self._step = step
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return (yield self._step)
 
 
 class Command:
@@ -101,8 +116,13 @@ class Process:
         name: For the story.
         settings: Its set-up.
         skew: Seconds by which its wall clock is wrong.
-        journal: What an earlier process left behind, None for nothing.
+
+    Attributes:
+        chunk: Most entries that it replays at once.
+        attempting: Attempts under way.
     """
+
+    chunk = Context().chunk
 
     guards_plain_writes = True
     prefix = "memory"
@@ -124,13 +144,11 @@ class Process:
         self.told: dict[int, int] = {}
         self.nothing: set[int] = set()
         self.number = 0
+        self.attempting = 0
         self._probes: list[float] = []
-        context = Context(clock=self.clock, ttl=settings.ttl, max_memory_bytes=MAX_BYTES)
+        context = Context(clock=self.clock, ttl=settings.ttl, max_memory_bytes=MAX_BYTES, chunk=self.chunk)
         self.breaker = CircuitBreaker(failures=settings.breaker_failures, jitter=0.0, rng=_NO_JITTER)
-        self.fallback = settings.fallback.attach(context)
-        if settings.shares:
-            shared = SharedJournal(world.host_journal, name)
-            self.fallback = FallbackCalls(settings.fallback.settings, context, shared)
+        self.fallback = FallbackCalls(settings.fallback.settings, context, self.journal())
         self.retry = settings.retry()
         self.backend = RedisBackend(prefix="memory", max_memory_bytes=MAX_BYTES, clock=self.clock)
         self._flows: tuple[Callable[[Call], Flow], ...] = (
@@ -143,6 +161,13 @@ class Process:
     def has_pending(self, place: int) -> bool:
         """Whether a write of the memory waits here."""
         return self.fallback.journal.get(self.world.keys[place]) is not None
+
+    def journal(self) -> Any:
+        """Return the process's journal: one of its own, or that of its host."""
+        if self.settings.shares:
+            return SharedJournal(self.world.host_journal, self.name)
+        limits = self.settings.fallback.settings
+        return MemoryJournal(max_entries=limits.max_entries, max_bytes=limits.max_bytes)
 
     # The third driver -------------------------------------------------------------------------------------------------
 
@@ -172,6 +197,14 @@ class Process:
         except StopIteration as stop:
             return stop.value
 
+    def draining(self, flow: Flow) -> Flow:
+        """Run a flow of the replayer."""
+        return self.drive(flow, None, 1)
+
+    def stopping(self) -> Flow:
+        """End the background's replay: a thread is not waited for."""
+        yield from ()
+
     def _perform(self, call: Call) -> Flow:
         flow = attempt_flow(self.backend, call, timeout=self.settings.timeout, may_have_sent=_tells)
         limit = self.world.now + self.settings.timeout
@@ -180,6 +213,7 @@ class Process:
         begun = self.world.now
         if self.breaker.state is State.HALF_OPEN:
             self._probes.append(begun)
+        self.attempting += 1
         try:
             step = next(flow)
             self._check_attempt(call)
@@ -194,6 +228,7 @@ class Process:
         except StopIteration as stop:
             return stop.value
         finally:
+            self.attempting -= 1
             if begun in self._probes:
                 self._probes.remove(begun)
 
@@ -225,8 +260,8 @@ class _ProcessClock:
     def sleep(self, _: float) -> None:
         raise NotImplementedError("a flow yields Sleep; nothing may block in a simulation.")
 
-    async def sleep_async(self, _: float) -> None:
-        raise NotImplementedError("a flow yields Sleep; nothing may block in a simulation.")
+    async def sleep_async(self, seconds: float) -> None:
+        await Awaited(Pause(self._world.now + seconds))
 
 
 def _tells(_: BaseException) -> bool:

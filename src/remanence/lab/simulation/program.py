@@ -33,6 +33,8 @@ SINGLE = frozenset({"retrieve", "store", "update", "delete", "create"})
 """Operations that are one call, and so end within one deadline."""
 
 CONDITIONAL = frozenset({"mutate", "swap", "create"})
+CANCELLED = "CancelledError"
+"""Outcome of what was cancelled."""
 
 
 @dataclass(slots=True, eq=False)
@@ -47,6 +49,7 @@ class Op:
         invoked, completed: When, in steps of the world; -1 for not yet.
         acknowledged: Whether its caller was told that it is kept.
         made_at: The same in seconds of the world: its time to live counts from here.
+        until: Of one that was cancelled, seconds of the world until which what it has sent may still be applied.
         outcome: What its caller was told: "committed", "journaled", "missing", a source, or the class of an error.
         since: How often its memory had changed as it began.
         asked: The same as it last asked the store, of each conversation for a batch.
@@ -64,6 +67,7 @@ class Op:
     completed: int = -1
     acknowledged: bool = False
     made_at: float = 0.0
+    until: float = 0.0
     outcome: str = ""
     since: int = 0
     asked: Any = 0
@@ -81,6 +85,11 @@ class Op:
     def deletes(self) -> bool:
         """Whether it is a deletion."""
         return self.kind in {"delete", "remove"}
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it may be applied at any time: it is under way, waits in a journal, or was cancelled."""
+        return self.outcome in {"journaled", "", CANCELLED}
 
     def before(self, other: Op) -> bool:
         """Whether it was over when `other` began."""

@@ -30,6 +30,8 @@ EVENTS: Final = {
     "lose reply": "a command is applied, and its connection is reset before the answer",
     "delay": "a connection is reset, and its command arrives later",
     "refuse": "a command fails before it is sent",
+    "cancel": "a call is cancelled at any step (asyncio); what it has sent is applied, at once or later, or never is",
+    "cancel replay": "so is the task that brings pending writes home; the next call or pending write starts another",
 }
 """What may happen besides an outage, each as often as the scenario names it."""
 

@@ -18,12 +18,17 @@ class SharedJournal:
     Args:
         host: What the processes of the host have written.
         writer: The process's name.
+        waits: Whether its steps take as long as a disk's do: others may come in between.
+
+    Attributes:
+        leased: Epoch of the lease that this process has not given back yet, None for none.
     """
 
     is_shared = True
-    waits = False
 
-    def __init__(self, host: MemoryJournal, writer: str) -> None:
+    def __init__(self, host: MemoryJournal, writer: str, *, waits: bool = False) -> None:
+        self.waits = waits
+        self.leased: int | None = None
         self._host = host
         self._sealed = False
         self.writer = writer
@@ -46,6 +51,18 @@ class SharedJournal:
         """As the host's, for this process's entries."""
         self._host.writer = self.writer
         self._host.supersede(key, again, now)
+
+    def lease(self, now: float, seconds: float) -> int | None:
+        """As the host's."""
+        epoch = self._host.lease(now, seconds)
+        self.leased = self.leased if epoch is None else epoch
+        return epoch
+
+    def release(self, epoch: int) -> None:
+        """As the host's."""
+        self._host.release(epoch)
+        if epoch == self.leased:
+            self.leased = None
 
     def seal(self) -> None:
         """Accept nothing more from this process."""

@@ -6,6 +6,7 @@ from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any, Final
 
 from remanence.lab.simulation.caller import Caller
+from remanence.lab.simulation.cancellation import CANCELLATIONS
 from remanence.lab.simulation.process import Command, Process
 from remanence.lab.simulation.redis_model import RedisModel
 
@@ -62,6 +63,8 @@ class Trouble:
                 odd += [(self._crash, process) for process in self.world.processes if process.alive]
             elif event in {"leap", "pause"}:
                 odd.append((self._leap, event))
+            elif event in CANCELLATIONS:
+                self.world.cancellation.add(event, odd)
             elif not self.outage:
                 self._add_of_server(event, odd)
 

@@ -7,7 +7,9 @@ from typing import Any, Final
 
 from remanence.journal.memory import MemoryJournal
 from remanence.lab.simulation.account import Account
-from remanence.lab.simulation.caller import DONE, READY, Caller, Idle, background, program
+from remanence.lab.simulation.awaiting import AsyncProcess, Work
+from remanence.lab.simulation.caller import DONE, READY, Caller, Idle, background, background_task, program
+from remanence.lab.simulation.cancellation import Cancellation
 from remanence.lab.simulation.ledger import Violation
 from remanence.lab.simulation.network import Network, hashable
 from remanence.lab.simulation.process import Command, Pause, Process
@@ -69,6 +71,7 @@ class World:
         self.ledger = Account(self)
         self.network = Network(self)
         self.trouble = Trouble(self)
+        self.cancellation = Cancellation(self)
         self._idles = 1 if scenario.coarse else 10**6
         self.server_skew = scenario.skews[-1]
         self.server = self.new_server(self.server_skew, "run-0")
@@ -124,10 +127,14 @@ class World:
         skews = self.scenario.skews
         # Those that share a journal are on one host.
         skew = skews[0] if self.settings.shares else skews[number % len(skews)]
-        process = Process(self, name, self.settings, skew=skew)
+        kind = AsyncProcess if self.settings.awaits else Process
+        process = kind(self, name, self.settings, skew=skew)
         process.number = number
         self.processes.append(process)
-        keeper = Caller(background(process), process, self._next_number(), background=True)
+        body = background_task(process) if isinstance(process, AsyncProcess) else background(process)
+        keeper = Caller(body, process, self._next_number(), background=True)
+        if isinstance(process, AsyncProcess):
+            process.keeper = keeper
         keeper.resume()
         self.callers.append(keeper)
         return process
@@ -216,6 +223,10 @@ class World:
             if type(state) is Command:
                 working = True
                 self.network.add_fates(caller, state, plain, odd)
+            elif type(state) is Work:
+                working = True
+                if state.is_next:
+                    plain.append((self.network.work, caller))
             elif state is READY or (state is not DONE and self._is_due(state)):
                 plain.append((resume, caller))
                 working = working or not caller.background
@@ -255,7 +266,10 @@ class World:
         self.tell("world", "is healed")
         self.now += 2 * self.settings.timeout
         self.network.deliver_all()
-        for _ in range(_ROUNDS):
+        for process in self.processes:
+            if isinstance(process, AsyncProcess) and process.alive:
+                process.wake()  # as the next call would
+        for _ in range(_ROUNDS * 10 if self.settings.awaits else _ROUNDS):  # there each step of a journal is one
             options = self._options()
             if options is None:
                 return
